@@ -1,0 +1,1 @@
+"""The machine: plants bugs, proves puzzles, judges fixes."""

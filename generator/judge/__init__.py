@@ -1,0 +1,1 @@
+"""The judge: one file against its promises, in another process."""

@@ -1,0 +1,1 @@
+"""The untrusted side: holds the submission, no test, no expected value."""

@@ -1,0 +1,1 @@
+"""The bugs that really shipped, one per file."""

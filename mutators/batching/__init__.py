@@ -1,0 +1,1 @@
+"""Bugs in batching: one per file."""

@@ -1,0 +1,1 @@
+"""Bugs in kv cache: one per file."""

@@ -1,0 +1,1 @@
+"""Bugs in masking: one per file."""

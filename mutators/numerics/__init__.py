@@ -1,0 +1,1 @@
+"""Bugs in numerics: one per file."""

@@ -1,0 +1,1 @@
+"""Bugs in positions: one per file."""

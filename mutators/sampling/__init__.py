@@ -1,0 +1,1 @@
+"""Bugs in sampling: one per file."""

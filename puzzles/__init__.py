@@ -1,0 +1,1 @@
+"""Puzzles as candidates get them: data, imported by nobody."""

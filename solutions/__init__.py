@@ -1,0 +1,1 @@
+"""The correct files and their promises: data, imported by nobody."""
