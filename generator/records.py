@@ -162,7 +162,8 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The proof that a mutant is, or is not, a puzzle. Holds no wall time: same input, same bytes."""
+    """The proof that a mutant is, or is not, a puzzle. Holds no wall time: same input,
+    same bytes."""
 
     mutant: str
     """`Mutant.id`."""
@@ -174,7 +175,9 @@ class Certificate:
     sentence: str
     """Why, for a person."""
     broken: tuple[str, ...] = ()
-    """Names of the promises that the mutant breaks, in the order of the hidden tests."""
+    """Names of the promises that the mutant always breaks, in the order of the hidden tests."""
+    unsteady: tuple[str, ...] = ()
+    """Names of those that it breaks under some seeds only: their inputs are drawn."""
     level: int = 0
     """1 (easy) to 5 (hard); 0 where there is no puzzle."""
     seeds: tuple[int, ...] = ()

@@ -1,0 +1,117 @@
+"""What the commands share: their common options, and which puzzle is meant."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import library, session, store
+from .._version import VERSION
+from ..console import Console, debug_flag, here
+from ..errors import UsageError
+from ..records import Puzzle
+from ..session import Hunt, Session
+
+SHELF = Path("puzzles")
+"""Where new puzzles lie, below the working folder."""
+
+
+class Verb(click.Command):
+    """A command that knows `--debug`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(debug_flag())
+
+
+def _set_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Console).as_json = True
+
+
+json_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_set_json,
+    help="Print one JSON object on stdout.",
+)
+folder_argument = click.argument(
+    "folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
+)
+
+
+def meant(folder: Path | None, *, open_only: bool = False) -> Path:
+    """Return the puzzle folder that is meant: the one given, this one, or the hunt under way.
+
+    Raises UsageError where there is none.
+    """
+    if folder is not None:
+        return folder
+    if store.is_puzzle(Path.cwd()):
+        return Path.cwd()
+    found = session.current() or (None if open_only else session.latest())
+    if found is None:
+        raise UsageError("no puzzle here and no hunt under way; start one with: halfhour new")
+    return found
+
+
+def read_puzzle(folder: Path) -> Puzzle:
+    """Return the puzzle, with a note where another halfhour made it."""
+    puzzle = store.read_puzzle(folder)
+    if puzzle.version != VERSION:
+        here().note(f"made by halfhour {puzzle.version}; this is {VERSION}")
+    return puzzle
+
+
+def tell_about(log: Session) -> None:
+    """Say it once if the log cannot be kept."""
+    if log.note is not None:
+        here().note(log.note)
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person would type it from here."""
+    absolute = path.resolve()
+    try:
+        return str(absolute.relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(absolute)
+
+
+def command_for(verb: str, folder: Path) -> str:
+    """Return the command to type next for this folder, from here."""
+    name = shown(folder)
+    return f"halfhour {verb}" if name == "." else f"halfhour {verb} {shlex.quote(name)}"
+
+
+def clock(hunt: Hunt) -> str:
+    """Say how the half hour stands."""
+    if hunt.started is None:
+        return f"{hunt.minutes} minutes; the clock starts with the first check or hint"
+    if hunt.solved is not None:
+        end = "after the bell" if hunt.late else f"of {hunt.minutes}"
+        return f"solved in {_minutes(hunt.elapsed)} minutes {end}"
+    if hunt.revealed is not None:
+        return f"revealed after {_minutes(hunt.elapsed)} minutes"
+    if hunt.late:
+        over = hunt.elapsed - hunt.minutes * 60
+        return f"the bell rang {_minutes(over)} minutes ago; go on as long as you like"
+    return f"{_minutes(hunt.remaining)} of {hunt.minutes} minutes left"
+
+
+def known(kind: str, name: str | None, names: Iterable[str]) -> None:
+    """Raise UsageError with the nearest names if there is a name and it is none of these."""
+    names = list(names)
+    if name is not None and name not in names:
+        raise UsageError(library.unknown(kind, name, names))
+
+
+def _minutes(seconds: float) -> str:
+    whole = int(seconds)
+    return f"{whole // 60}:{whole % 60:02d}"

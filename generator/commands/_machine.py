@@ -1,0 +1,85 @@
+"""Doors to the heavy rooms: each imports what it needs when it is called, so that commands start
+at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import AuthorError
+from ..records import (
+    Answer,
+    Certificate,
+    Mutant,
+    Puzzle,
+    Subject,
+    Trial,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from halfhour.mutators import Mutator
+
+Work = Sequence[tuple[Subject, Mutant, bool]]
+
+
+def mutators() -> tuple[Mutator, ...]:
+    """Return every mutator. Raises AuthorError where one is written wrongly."""
+    from halfhour.mutators import MutatorError, all_mutators
+
+    try:
+        return all_mutators()
+    except MutatorError as error:
+        raise AuthorError(str(error).rstrip(".")) from error
+
+
+def plant(name: str, text: str, mutators: Sequence[Mutator]) -> tuple[Mutant, ...]:
+    """Return the mutants of a text, in reading order; see `plant.plant_text`."""
+    from ..plant import plant_text
+
+    return plant_text(name, text, mutators)
+
+
+def diff(before: str, after: str, file_name: str) -> str:
+    """Return the unified diff of two texts."""
+    from .. import textdiff
+
+    return textdiff.unified(before, after, file_name)
+
+
+def craft(
+    subjects: Sequence[Subject],
+    mutators: Sequence[Mutator],
+    *,
+    seed: int,
+    bugs: int,
+    level: int | None,
+    progress: Callable[[str], None],
+) -> tuple[Puzzle, Answer]:
+    """Return a certified puzzle; see `craft.craft`."""
+    from ..craft import craft as craft_one
+
+    return craft_one(subjects, mutators, seed=seed, bugs=bugs, level=level, progress=progress)
+
+
+def certify(work: Work, *, jobs: int) -> Iterator[Certificate]:
+    """Return the certificates of the work, in its order; see `certify.certify_all`."""
+    from ..certify import certify_all
+
+    return certify_all(work, jobs=jobs)
+
+
+def read_submission(path: Path) -> str:
+    """Return the text of the candidate's file. Raises InvalidSubmission."""
+    from ..judge import read_submission as read
+
+    return read(path)
+
+
+def judge(trial: Trial, *, device: str) -> Verdict:
+    """Return the verdict on one file; `auto` is the CPU, which is enough for every promise."""
+    from ..judge import Judge
+
+    with Judge(device="cpu" if device == "auto" else device) as judge:
+        return judge.verdict(trial)

@@ -1,0 +1,120 @@
+"""The one place that prints: data to stdout, words to stderr, colour only where it is wanted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO
+
+import click
+
+SCHEMA = 1
+_REWIND = "\r\x1b[K"
+
+
+class Console:
+    """How one run of a command speaks; options set it once, before the command's own work."""
+
+    def __init__(self, *, as_json: bool = False, debug: bool = False) -> None:
+        self.as_json = as_json
+        self.debug = debug
+
+    def out(self, text: str) -> None:
+        """Print data."""
+        click.echo(text, color=_colour(sys.stdout))
+
+    def say(self, text: str) -> None:
+        """Print words to a person."""
+        click.echo(text, err=True, color=_colour(sys.stderr))
+
+    def note(self, text: str) -> None:
+        """Say something beside the matter."""
+        self.say(click.style(f"note: {text}", dim=True))
+
+    def error(self, sentence: str, exit_code: int) -> None:
+        """Say what went wrong; under `--json` print it as the one object too."""
+        self.say(f"halfhour: {sentence}")
+        if self.as_json:
+            self.json({"error": sentence, "exit_code": exit_code})
+
+    def trace(self) -> None:
+        """Print the exception being handled, for `--debug`."""
+        self.say(traceback.format_exc().rstrip("\n"))
+
+    def json(self, fields: dict[str, object]) -> None:
+        """Print the one object of a `--json` run."""
+        click.echo(json.dumps({"schema": SCHEMA, **fields}, ensure_ascii=False), color=False)
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Print rows below a head, in columns as wide as they need; numbers to the right."""
+        cells = [list(head), *([str(cell) for cell in row] for row in rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+        right = [all(row[i].isdigit() for row in cells[1:]) for i in range(len(head))]
+        for number, row in enumerate(cells):
+            columns = zip(row, widths, right, strict=True)
+            line = "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in columns).rstrip()
+            self.out(click.style(line, bold=True) if number == 0 else line)
+
+    @contextmanager
+    def progress(self) -> Iterator[Callable[[str], None]]:
+        """Give a reporter of slow work: on a terminal one line that is rewritten and goes away."""
+        if not sys.stderr.isatty():
+            yield lambda _: None
+            return
+        try:
+            yield lambda text: click.echo(f"{_REWIND}{text}", err=True, nl=False)
+        finally:
+            click.echo(_REWIND, err=True, nl=False)
+
+
+def paint_diff(text: str) -> str:
+    """Return a unified diff with its lines coloured."""
+    return "\n".join(_diff_line(line) for line in text.splitlines())
+
+
+def _diff_line(line: str) -> str:
+    if line.startswith(("---", "+++")):
+        return click.style(line, bold=True)
+    if line.startswith("@@"):
+        return click.style(line, fg="cyan")
+    if line.startswith("+"):
+        return click.style(line, fg="green")
+    if line.startswith("-"):
+        return click.style(line, fg="red")
+    return line
+
+
+def _colour(stream: IO[str]) -> bool:
+    """NO_COLOR wins over FORCE_COLOR wins over what the stream is."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def here() -> Console:
+    """Return the console of the command that runs."""
+    console = click.get_current_context().find_object(Console)
+    return console if console is not None else Console()
+
+
+def debug_flag() -> click.Option:
+    """Return the option `--debug`, which every command takes."""
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set_debug,
+        help="Show the traceback of an error.",
+    )
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Console).debug = True

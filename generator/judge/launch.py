@@ -1,0 +1,109 @@
+"""Starts a worker and says how strongly it is confined.
+
+One rung so far, `process`: a process of its own with a clean environment. A stronger rung is
+another way to start the same bootstrap, and another name in `Worker.rung`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import JudgeError
+from .channel import Channel, ChannelClosed, ChannelTimeout
+from .child import Child, spawn
+from .limits import Limits
+from .plain import plain
+from .worker.frames import FrameError
+
+_BOOTSTRAP = Path(__file__).resolve().parent / "worker" / "bootstrap.py"
+_NEEDED = ("torch", "numpy", "typing_extensions", "sympy")
+"""torch, and what it imports that may lie elsewhere."""
+
+
+class Process(Protocol):
+    """A process that can be talked to and ended, whoever is its parent."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def channel(self) -> Channel: ...
+
+    def has_ended(self) -> bool:
+        """Tell whether the process is gone."""
+
+    def kill(self) -> None:
+        """End the process and its group at once; safe to repeat."""
+
+    def close(self) -> None:
+        """Kill the process and close our ends of its pipes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A process that waits for one submission, or works on it."""
+
+    child: Process
+    rung: str
+
+    @property
+    def channel(self) -> Channel:
+        return self.child.channel
+
+    def wait_until_ready(self, *, deadline: float) -> None:
+        """Wait until torch is imported. Raises JudgeError."""
+        try:
+            body, _ = self.channel.receive(deadline=deadline)
+        except ChannelTimeout:
+            raise JudgeError("the worker process did not start in time") from None
+        except (ChannelClosed, FrameError):
+            last = plain(self.channel.printed().strip().rpartition("\n")[2], limit=300)
+            raise JudgeError(f"the worker process did not start: {last}") from None
+        if body != {"answer": "ready"}:
+            raise JudgeError("the worker process did not start as it should")
+
+    def kill(self) -> None:
+        """End the process and its group at once; safe to repeat."""
+        self.child.kill()
+
+
+def start_worker(limits: Limits) -> Worker:
+    """Start a worker; it imports torch while the caller does other things.
+
+    Without `site`, so that no `.pth` file runs: the worker sees the standard library and the
+    folders that hold torch and numpy.
+    """
+    return Worker(_start(limits), rung="process")
+
+
+def start_nursery(limits: Limits, control: socket.socket) -> Child:
+    """Start a process that imports torch once and then forks workers, asked through `control`."""
+    return _start(limits, control)
+
+
+def _start(limits: Limits, control: socket.socket | None = None) -> Child:
+    return spawn(
+        [sys.executable, "-I", "-S", "-B", str(_BOOTSTRAP)],
+        {"site_dirs": _site_dirs(), "message_bytes": limits.message_bytes},
+        control=control,
+        message_bytes=limits.message_bytes,
+        output_bytes=limits.output_bytes,
+    )
+
+
+def _site_dirs() -> list[str]:
+    specs = [find_spec(name) for name in _NEEDED]
+    origins = [spec.origin for spec in specs if spec is not None and spec.origin is not None]
+    folders = [
+        os.path.dirname(os.path.dirname(origin))
+        if origin.endswith("__init__.py")
+        else os.path.dirname(origin)
+        for origin in origins
+    ]
+    return list(dict.fromkeys(folders))

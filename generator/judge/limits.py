@@ -1,0 +1,24 @@
+"""How long and how large a submission may be while it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    start_s: float = 60.0
+    """For the court, and for a worker, to import torch; our time, not the submission's."""
+    load_s: float = 10.0
+    """For importing the submission."""
+    call_s: float = 5.0
+    """For one call, with everything that is called back meanwhile."""
+    verdict_s: float = 60.0
+    """For everything together."""
+    message_bytes: int = 64 << 20
+    """For what one call passes in, and for what it returns."""
+    output_bytes: int = 64 << 10
+    """Kept of what the submission prints; the rest is dropped."""
+
+
+PRACTICE = Limits()

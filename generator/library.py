@@ -1,0 +1,173 @@
+"""Find subjects: the built-in ones, those of installed plugins, and a folder of the user's own.
+
+Promises and public names are read from the text with `ast`, never by importing: listing
+subjects costs no torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+
+from .errors import UnsoundSubject, UsageError
+from .records import Promise, Subject
+
+BUILT_IN = Path(__file__).resolve().parent.parent / "solutions"
+PLUGIN_GROUP = "halfhour.subjects"
+
+
+@cache
+def subjects() -> tuple[Subject, ...]:
+    """Return every known subject, by name.
+
+    A plugin's entry point in the group `halfhour.subjects` names a package whose folders are
+    subjects. Raises UnsoundSubject where a subject is incomplete or a name is taken twice.
+    """
+    found: dict[str, tuple[Subject, Path]] = {}
+    for shelf in (BUILT_IN, *_plugin_shelves()):
+        for folder in sorted(shelf.iterdir()):
+            if not (folder / "subject.toml").is_file():
+                continue
+            subject = load_subject(folder)
+            if subject.name in found:
+                raise UnsoundSubject(
+                    f"two subjects are named {subject.name}: {found[subject.name][1]} and {folder}"
+                )
+            found[subject.name] = (subject, folder)
+    return tuple(subject for subject, _ in sorted(found.values(), key=lambda pair: pair[0].name))
+
+
+def find_subject(name: str) -> Subject:
+    """Return the subject of that name, or raise UsageError with the nearest names."""
+    by_name = {subject.name: subject for subject in subjects()}
+    if name not in by_name:
+        raise UsageError(unknown("subject", name, by_name))
+    return by_name[name]
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that there is no such name, and which ones are near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}"
+    return f"there is no {kind} named {name!r}; {hint}"
+
+
+def load_subject(folder: Path) -> Subject:
+    """Read one subject's folder. Raises UnsoundSubject naming the file and what is wrong."""
+    name = folder.name
+    card = _card(folder / "subject.toml")
+    source = _text(folder / f"{name}.py")
+    visible_tests = _text(folder / "test_visible.py")
+    hidden_tests = _text(folder / "test_hidden.py")
+    return Subject(
+        name=name,
+        title=_string(card, "title", folder),
+        topics=_strings(card, "topics", folder),
+        description=_string(card, "description", folder),
+        reference=_string(card, "reference", folder),
+        source=source,
+        visible_tests=visible_tests,
+        hidden_tests=hidden_tests,
+        promises=promises(hidden_tests, folder / "test_hidden.py"),
+        visible_promises=promises(visible_tests, folder / "test_visible.py"),
+        public_names=public_names(source, folder / f"{name}.py"),
+    )
+
+
+def promises(tests: str, path: Path) -> tuple[Promise, ...]:
+    """Return the promises of a test module, in its order: name, docstring line, symptom."""
+    found = []
+    for node in _parse(tests, path).body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            text = (ast.get_docstring(node) or "").partition("\n")[0]
+            if not text:
+                raise UnsoundSubject(f"{path}:{node.lineno}: {node.name} has no docstring")
+            found.append(Promise(name=node.name, text=text, symptom=_symptom(node)))
+    if not found:
+        raise UnsoundSubject(f"{path}: holds no test function")
+    return tuple(found)
+
+
+def public_names(source: str, path: Path) -> tuple[str, ...]:
+    """Return the dotted names of public functions, classes and methods, in reading order."""
+    names: list[str] = []
+
+    def visit(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                continue
+            if node.name.startswith("_"):
+                continue
+            dotted = prefix + node.name
+            if dotted not in names:
+                names.append(dotted)
+            if isinstance(node, ast.ClassDef):
+                visit(node.body, f"{dotted}.")
+
+    visit(_parse(source, path).body, "")
+    return tuple(names)
+
+
+def _plugin_shelves() -> list[Path]:
+    shelves: list[Path] = []
+    for point in sorted(entry_points(group=PLUGIN_GROUP), key=lambda p: (p.name, p.value)):
+        spec = find_spec(point.value)
+        locations = spec.submodule_search_locations if spec else None
+        if not locations:
+            raise UnsoundSubject(
+                f"the plugin {point.name} names {point.value}, which is no installed package"
+            )
+        shelves.extend(Path(location) for location in locations)
+    return shelves
+
+
+def _symptom(function: ast.FunctionDef) -> str:
+    for decorator in function.decorator_list:
+        match decorator:
+            case ast.Call(
+                func=ast.Attribute(attr="symptom"), args=[ast.Constant(value=str() as text)]
+            ):
+                return text
+    return ""
+
+
+def _parse(text: str, path: Path) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SyntaxError as error:
+        raise UnsoundSubject(f"{path}:{error.lineno}: {error.msg}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnsoundSubject(f"{path}: cannot be read ({error})") from error
+
+
+def _card(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise UnsoundSubject(f"{path}: {error}") from error
+
+
+def _string(card: dict[str, object], key: str, folder: Path) -> str:
+    value = card.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise UnsoundSubject(f"{folder / 'subject.toml'}: `{key}` must be a sentence")
+    return value.strip()
+
+
+def _strings(card: dict[str, object], key: str, folder: Path) -> tuple[str, ...]:
+    value = card.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        raise UnsoundSubject(f"{folder / 'subject.toml'}: `{key}` must be a list of strings")
+    return tuple(value)

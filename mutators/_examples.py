@@ -1,0 +1,57 @@
+"""A mutator's examples are its tests."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+import libcst as cst
+
+from halfhour.mutators._api import Mutator, MutatorError
+from halfhour.mutators._sites import find_sites
+
+
+def check_examples(mutator: Mutator) -> list[str]:
+    """Return what is wrong with a mutator's examples, a sentence each; nothing if all hold.
+
+    Each snippet of `mutates` yields exactly its mutants, in order, and the same ones again; each
+    of `spares` yields none.
+    """
+    return [f"{mutator.where}: `{mutator.name}` {problem}" for problem in _problems(mutator)]
+
+
+def _problems(mutator: Mutator) -> Iterator[str]:
+    for example in mutator.mutates:
+        wanted = [_snippet(mutant) for mutant in example.mutants]
+        if not wanted:
+            yield f"maps an example to no mutant; put it in `spares`:\n{example.code}"
+        yield from _unlike(mutator, _snippet(example.code), wanted)
+    for code in mutator.spares:
+        yield from _unlike(mutator, _snippet(code), [])
+
+
+def _unlike(mutator: Mutator, code: str, wanted: list[str]) -> Iterator[str]:
+    try:
+        found, again = _mutants(mutator, code), _mutants(mutator, code)
+    except cst.ParserSyntaxError:
+        yield f"has an example that is not Python:\n{code}"
+        return
+    except MutatorError as error:
+        yield f"fails on its own example: {error}\n{code}"
+        return
+    if found != again:
+        yield f"gives other mutants the second time:\n{code}"
+    if found != wanted:
+        yield f"makes of\n{code}these mutants:\n{_listed(found)}and not these:\n{_listed(wanted)}"
+
+
+def _mutants(mutator: Mutator, code: str) -> list[str]:
+    return [site.apply(code) for site in find_sites(code, [mutator], name="its example")]
+
+
+def _snippet(code: str) -> str:
+    return textwrap.dedent(code).strip("\n") + "\n"
+
+
+def _listed(mutants: list[str]) -> str:
+    return "".join(f"{mutant}---\n" for mutant in mutants) or "(none)\n"

@@ -1,0 +1,234 @@
+"""`mutators`, `subjects`, `certify`: what authors see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import handmade
+import pytest
+import toy
+from standins import ENTRIES, FakeMutator, Run, the_object
+
+from halfhour.generator.commands import _machine
+from halfhour.generator.errors import UnsoundSubject
+from halfhour.generator.records import Certificate, Mutant, Status
+
+pytestmark = pytest.mark.usefixtures("known_names")
+
+NAME = "divisor_counts_one_too_many"
+
+
+def certificate(mutant: Mutant, status: Status) -> Certificate:
+    certified = status is Status.CERTIFIED
+    return Certificate(
+        mutant=mutant.id,
+        subject=mutant.subject,
+        mutator=mutant.mutator,
+        site=mutant.site,
+        line=mutant.line,
+        status=status,
+        sentence=f"it is {status}",
+        broken=handmade.BROKEN if certified else (),
+        level=2 if certified else 0,
+    )
+
+
+@dataclass
+class FakeField:
+    """Plants the mutant made by hand wherever the toy's text is, and certifies as it is told."""
+
+    statuses: list[Status] = field(default_factory=lambda: [Status.CERTIFIED, Status.EQUIVALENT])
+    jobs: list[int] = field(default_factory=list)
+
+    def plant(self, name: str, text: str, mutators: Sequence[FakeMutator]) -> tuple[Mutant, ...]:
+        if text == "def":
+            raise UnsoundSubject(f"{name} is not Python: line 1 does not parse")
+        if text != toy.SOURCE or all(mutator.name != NAME for mutator in mutators):
+            return ()
+        planted = (handmade.MUTANT, toy.mutant("total = 0.0", "total = 0.5"))
+        return tuple(replace(mutant, mutator=NAME) for mutant in planted)
+
+    def certify(self, work: _machine.Work, *, jobs: int) -> Iterator[Certificate]:
+        self.jobs.append(jobs)
+        for (_, mutant, _), status in zip(work, self.statuses, strict=True):
+            yield certificate(mutant, status)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> FakeField:
+    fake = FakeField()
+    monkeypatch.setattr(_machine, "plant", fake.plant)
+    monkeypatch.setattr(_machine, "certify", fake.certify)
+    return fake
+
+
+@pytest.mark.parametrize("arguments", [["mutators"], ["mutators", "list"]], ids=" ".join)
+def test_the_list_has_a_line_per_bug_in_the_catalogues_order(
+    run: Run, arguments: list[str]
+) -> None:
+    ended = run(*arguments)
+
+    assert ended.exit_code == 0
+    head, *rows = ended.stdout.splitlines()
+    assert head.split() == ["topic", "mutator", "bug"]
+    assert [row.split()[:2] for row in rows] == [[e.topic, e.name] for e in ENTRIES]
+
+
+def test_the_list_as_json(run: Run) -> None:
+    found = the_object(run("mutators", "list", "--json"))
+
+    assert [m["name"] for m in found["mutators"]] == [e.name for e in ENTRIES]
+
+
+def test_show_tells_the_lesson_the_hints_and_the_sightings(run: Run) -> None:
+    ended = run("mutators", "show", NAME)
+
+    assert ended.exit_code == 0
+    for part in (f"The title of {NAME}.", "Why nobody noticed.", "hint 3: near", "example.org/1"):
+        assert part in ended.stdout
+    found = the_object(run("mutators", "show", NAME, "--json"))["mutator"]
+    assert found["hints"] == ["far", "nearer", "near"]
+    assert found["where"] == ENTRIES[1].where
+
+
+@pytest.mark.parametrize("verb", ["show", "try"])
+def test_an_unknown_bug_is_answered_with_the_nearest(run: Run, verb: str) -> None:
+    ended = run("mutators", verb, "divisor_counts_two")
+
+    assert ended.exit_code == 2
+    assert f"did you mean {NAME}" in ended.stderr
+
+
+def test_try_shows_each_site_as_a_diff(run: Run, site: FakeField) -> None:
+    ended = run("mutators", "try", NAME, "--subject", "toy")
+
+    assert ended.exit_code == 0
+    assert site.jobs == []
+    assert "site 0: toy.py:11" in ended.stdout
+    assert "-    return total / len(values)\n" in ended.stdout
+    assert "+    total = 0.5\n" in ended.stdout
+    assert "fits in 2 places" in ended.stderr
+
+
+def test_try_with_certify_says_what_each_site_is(run: Run, site: FakeField) -> None:
+    ended = run("mutators", "try", NAME, "--certify")
+    sites = the_object(run("mutators", "try", NAME, "--certify", "--json"))["sites"]
+
+    assert site.jobs == [1, 1]
+    assert "certified (level 2): it is certified" in ended.stdout
+    assert "equivalent: it is equivalent" in ended.stdout
+    assert [(s["status"], s["level"]) for s in sites] == [("certified", 2), ("equivalent", 0)]
+    assert sites[0]["broken"] == list(handmade.BROKEN)
+
+
+@pytest.mark.usefixtures("site")
+def test_try_works_on_any_file(run: Run, desk: Path) -> None:
+    (desk / "mine.py").write_text(toy.SOURCE, encoding="utf-8")
+
+    ended = run("mutators", "try", NAME, "--file", "mine.py")
+
+    assert ended.exit_code == 0
+    assert "site 0: mine.py:11" in ended.stdout
+    assert "--- a/mine.py" in ended.stdout
+
+
+@pytest.mark.usefixtures("site")
+def test_a_bug_that_fits_nowhere_is_found_wanting(run: Run, desk: Path) -> None:
+    (desk / "mine.py").write_text("x = 1\n", encoding="utf-8")
+
+    ended = run("mutators", "try", NAME, "--file", "mine.py")
+
+    assert ended.exit_code == 1
+    assert "fits in 0 places" in ended.stderr
+
+
+@pytest.mark.usefixtures("site")
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"def", "is not Python"), (b"\xff\xfe", "cannot be read as text")]
+)
+def test_a_file_that_is_no_python_is_a_usage_error(
+    run: Run, desk: Path, content: bytes, says: str
+) -> None:
+    (desk / "mine.py").write_bytes(content)
+
+    ended = run("mutators", "try", NAME, "--file", "mine.py")
+
+    assert ended.exit_code == 2
+    assert says in ended.stderr
+
+
+@pytest.mark.parametrize("extra", [["--certify"], ["--subject", "toy"]], ids=" ".join)
+def test_a_file_has_no_promises(run: Run, desk: Path, extra: list[str]) -> None:
+    (desk / "mine.py").write_text("x = 1\n", encoding="utf-8")
+
+    assert run("mutators", "try", NAME, "--file", "mine.py", *extra).exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [["subjects"], ["subjects", "list"]], ids=" ".join)
+def test_subjects_are_listed_with_their_size(run: Run, arguments: list[str]) -> None:
+    ended = run(*arguments)
+
+    assert ended.exit_code == 0
+    lines = len(toy.SOURCE.splitlines())
+    assert ended.stdout.splitlines()[1].split()[:3] == ["toy", str(lines), "4"]
+
+
+def test_subjects_as_json(run: Run) -> None:
+    (found,) = the_object(run("subjects", "list", "--json"))["subjects"]
+
+    assert found["name"] == "toy"
+    assert found["topics"] == ["numerics"]
+    assert found["promises"] == 4
+
+
+def test_certify_groups_the_mutants_by_what_they_are(run: Run, site: FakeField) -> None:
+    ended = run("certify", "--jobs", "3")
+
+    assert ended.exit_code == 0
+    assert site.jobs == [3]
+    assert ended.stdout.splitlines() == [
+        "certified: 1",
+        "  toy:11  divisor_counts_one_too_many [0]  level 2: it is certified",
+        "equivalent: 1",
+        "  toy:8  divisor_counts_one_too_many [0]  it is equivalent",
+    ]
+    assert "1 of 2 mutants are puzzles" in ended.stderr
+
+
+@pytest.mark.usefixtures("site")
+def test_certify_as_json(run: Run) -> None:
+    found = the_object(run("certify", "--subject", "toy", "--mutator", NAME, "--json"))
+
+    assert found["mutants"][0] == {
+        "subject": "toy",
+        "mutator": NAME,
+        "site": 0,
+        "line": 11,
+        "status": "certified",
+        "sentence": "it is certified",
+        "broken": list(handmade.BROKEN),
+        "unsteady": [],
+        "level": 2,
+    }
+    assert found["counts"]["certified"] == 1
+    assert found["counts"]["flaky"] == 0
+    assert found["seconds"] >= 0
+
+
+def test_certify_without_a_single_puzzle_is_found_wanting(run: Run, site: FakeField) -> None:
+    site.statuses = [Status.NOISY, Status.EQUIVALENT]
+
+    assert run("certify").exit_code == 1
+
+
+@pytest.mark.parametrize(("option", "name"), [("--subject", "toi"), ("--mutator", "divisor")])
+def test_certify_of_an_unknown_name_is_a_usage_error(
+    run: Run, site: FakeField, option: str, name: str
+) -> None:
+    ended = run("certify", option, name)
+
+    assert ended.exit_code == 2
+    assert "did you mean" in ended.stderr
+    assert site.jobs == []

@@ -1,0 +1,235 @@
+"""A mutant becomes a puzzle only if it is silently wrong; every other one is told why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import toy
+
+from halfhour.generator.cache import ProofCache
+from halfhour.generator.certify import Certifier, certify_all
+from halfhour.generator.errors import JudgeError, UnsoundSubject
+from halfhour.generator.judge import Judge, Limits
+from halfhour.generator.records import (
+    Mutant,
+    Outcome,
+    PromiseResult,
+    Status,
+    Trial,
+    Verdict,
+    VerdictKind,
+)
+
+WRONG_DIVISOR = ("total / len(values)", "total / (len(values) + (len(values) > 1))")
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[Judge]:
+    with Judge(limits=Limits(load_s=5, call_s=2, verdict_s=20), many=True) as judge:
+        yield judge
+
+
+@pytest.fixture(scope="module")
+def certifier(judge: Judge, tmp_path_factory: pytest.TempPathFactory) -> Certifier:
+    return Certifier(judge, ProofCache(tmp_path_factory.mktemp("proofs")))
+
+
+class NoJudge(Judge):
+    """Stands where nothing may be judged."""
+
+    def __init__(self) -> None:
+        pass
+
+    def verdict(self, trial: Trial) -> Verdict:
+        raise AssertionError(f"judged {trial.name}")
+
+
+class SickJudge(NoJudge):
+    def verdict(self, trial: Trial) -> Verdict:
+        return Verdict(VerdictKind.ENVIRONMENT, f"no worker for {trial.name}")
+
+
+class ScriptedJudge(NoJudge):
+    """Keeps every promise, but for those that the script breaks in the mutant's hidden runs."""
+
+    def __init__(self, broken_by_run: list[set[str]]) -> None:
+        self._broken_by_run = iter([*broken_by_run, set[str](), set[str]()])
+
+    def verdict(self, trial: Trial) -> Verdict:
+        mutant_and_hidden = trial.source != toy.SOURCE and len(trial.promises) > 1
+        broken = next(self._broken_by_run) if mutant_and_hidden else set[str]()
+        results = tuple(
+            PromiseResult(p, Outcome.WRONG if p.name in broken else Outcome.KEPT)
+            for p in trial.promises
+        )
+        kind = VerdictKind.NOT_FIXED if broken else VerdictKind.FIXED
+        return Verdict(kind, "scripted", results)
+
+
+def test_a_silent_wrong_value_is_certified_with_the_promises_it_breaks(
+    certifier: Certifier,
+) -> None:
+    certificate = certifier.certify(toy.subject(), toy.mutant(*WRONG_DIVISOR))
+
+    assert certificate.status is Status.CERTIFIED
+    assert certificate.broken == (
+        "test_mean_is_sum_over_count",
+        "test_spread_ignores_a_shift",
+        "test_spread_by_hand",
+    )
+    assert certificate.level == 1
+    assert certificate.line == 11
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "status", "says"),
+    [
+        pytest.param("total += value", "total = value + total", Status.EQUIVALENT, "no promise"),
+        pytest.param(
+            "def mean(", "print(undefined)\n\n\ndef mean(", Status.NOISY, "undefined", id="a name"
+        ),
+        pytest.param(
+            "    total = 0.0\n",
+            "    total = 1.0\n    total -= 1.0\n    total += 1.0\n    total -= 1.0\n",
+            Status.NOISY,
+            "lines differ",
+            id="a long edit",
+        ),
+        pytest.param('"""Mean', 'int("x")\n"""Mean', Status.CRASHES, "ValueError", id="at import"),
+        pytest.param(
+            "middle = mean(values)",
+            "middle = mean(values[9:])",
+            Status.CRASHES,
+            "spread",
+            id="in a call",
+        ),
+        pytest.param("total = 0.0", "total = 1.0", Status.VISIBLE, "test_mean_of_one_value"),
+        pytest.param(
+            "return mean([abs(value - middle) for value in values])",
+            "while len(values) > 1:\n        middle += 0\n    return middle",
+            Status.TIMEOUT,
+            "test_spread",
+        ),
+    ],
+)
+def test_every_other_mutant_is_refused_with_its_reason(
+    certifier: Certifier, old: str, new: str, status: Status, says: str
+) -> None:
+    certificate = certifier.certify(toy.subject(), toy.mutant(old, new))
+
+    assert certificate.status is status, certificate.sentence
+    assert says in certificate.sentence
+    assert certificate.broken == ()
+    assert certificate.level == 0
+
+
+@pytest.mark.parametrize(
+    "broken_by_run",
+    [
+        pytest.param([{"test_spread_by_hand"}, set()], id="only under one seed"),
+        pytest.param([set(), {"test_spread_by_hand"}], id="only under the other seed"),
+        pytest.param(
+            [{"test_spread_by_hand"}, {"test_spread_by_hand"}, set()], id="not when repeated"
+        ),
+        pytest.param(
+            [{"test_spread_by_hand"}, {"test_spread_ignores_a_shift"}, {"test_spread_by_hand"}],
+            id="another under each seed",
+        ),
+    ],
+)
+def test_a_mutant_that_no_promise_sees_in_every_run_is_flaky(
+    tmp_path: Path, broken_by_run: list[set[str]]
+) -> None:
+    certifier = Certifier(ScriptedJudge(broken_by_run), ProofCache(tmp_path))
+
+    certificate = certifier.certify(toy.subject(), toy.mutant(*WRONG_DIVISOR))
+
+    assert certificate.status is Status.FLAKY
+    assert "test_spread_by_hand" in certificate.sentence
+
+
+def test_a_promise_that_breaks_under_some_seeds_only_is_told_apart(tmp_path: Path) -> None:
+    """Its inputs are drawn: that is no reason to refuse a bug that another promise always sees."""
+    always, sometimes = "test_spread_by_hand", "test_spread_ignores_a_shift"
+    runs = [{always, sometimes}, {always}, {always, sometimes}]
+
+    certificate = Certifier(ScriptedJudge(runs), ProofCache(tmp_path)).certify(
+        toy.subject(), toy.mutant(*WRONG_DIVISOR)
+    )
+
+    assert certificate.status is Status.CERTIFIED
+    assert certificate.broken == (always,)
+    assert certificate.unsteady == (sometimes,)
+
+
+def test_a_crash_counts_where_the_mutator_says_that_it_is_the_bug(certifier: Certifier) -> None:
+    crashing = toy.mutant("middle = mean(values)", "middle = mean(values[9:])")
+
+    certificate = certifier.certify(toy.subject(), crashing, crash_is_the_bug=True)
+
+    assert certificate.status is Status.CERTIFIED
+    assert set(certificate.broken) == {"test_spread_ignores_a_shift", "test_spread_by_hand"}
+
+
+def test_a_correct_file_that_breaks_a_promise_makes_no_puzzles(certifier: Certifier) -> None:
+    unsound = toy.subject(source=toy.SOURCE.replace("total / len(values)", "total / 2"))
+
+    with pytest.raises(UnsoundSubject, match="test_mean_of_one_value"):
+        certifier.check_subject(unsound)
+
+
+ONE_BROKEN = [{"test_spread_by_hand"}] * 3
+
+
+def test_a_proof_is_made_once(tmp_path: Path) -> None:
+    subject, mutant, cache = toy.subject(), toy.mutant(*WRONG_DIVISOR), ProofCache(tmp_path)
+    first = Certifier(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant)
+
+    assert Certifier(NoJudge(), cache).certify(subject, mutant) == first
+
+
+@pytest.mark.parametrize("changed", ["source", "visible", "hidden"])
+def test_a_proof_is_not_trusted_for_a_changed_file(tmp_path: Path, changed: str) -> None:
+    mutant, cache = toy.mutant(*WRONG_DIVISOR), ProofCache(tmp_path)
+    Certifier(ScriptedJudge(ONE_BROKEN), cache).certify(toy.subject(), mutant)
+    texts = {"source": toy.SOURCE, "visible": toy.VISIBLE, "hidden": toy.HIDDEN}
+    other = toy.subject(**{changed: texts[changed] + "# changed\n"})
+
+    with pytest.raises(AssertionError, match="judged toy"):
+        Certifier(NoJudge(), cache).certify(other, mutant)
+
+
+def test_a_damaged_proof_is_made_again(tmp_path: Path) -> None:
+    subject, mutant, cache = toy.subject(), toy.mutant(*WRONG_DIVISOR), ProofCache(tmp_path)
+    first = Certifier(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant)
+    for kept in tmp_path.rglob("*.json"):
+        kept.write_text("{", encoding="utf-8")
+
+    assert Certifier(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant) == first
+
+
+def test_a_failure_of_the_judge_is_never_a_status(tmp_path: Path) -> None:
+    with pytest.raises(JudgeError, match="no worker for toy"):
+        Certifier(SickJudge(), ProofCache(tmp_path)).certify(
+            toy.subject(), toy.mutant(*WRONG_DIVISOR)
+        )
+
+
+def test_certificates_come_in_the_order_of_the_work_whatever_the_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HALFHOUR_HOME", str(tmp_path))
+    mutants = [
+        toy.mutant("total += value", "total = value + total"),
+        toy.mutant(*WRONG_DIVISOR),
+        toy.mutant("total = 0.0", "total = 1.0"),
+    ]
+
+    def statuses(jobs: int, work: list[Mutant]) -> list[Status]:
+        found = certify_all([(toy.subject(), m, False) for m in work], jobs=jobs)
+        return [certificate.status for certificate in found]
+
+    assert statuses(2, mutants) == [Status.EQUIVALENT, Status.CERTIFIED, Status.VISIBLE]
+    assert statuses(1, mutants[::-1]) == [Status.VISIBLE, Status.CERTIFIED, Status.EQUIVALENT]

@@ -1,0 +1,124 @@
+"""What people read: a brief that tells the symptom and not the bug, a reveal that tells it all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import handmade
+import pytest
+import toy
+
+from halfhour.generator import render
+from halfhour.generator.records import Promise
+
+PUZZLE = handmade.puzzle()
+ANSWER = handmade.answer()
+
+
+def test_a_brief_tells_the_symptom_the_promises_and_the_commands() -> None:
+    brief = PUZZLE.brief
+
+    assert "> averages look too small" in brief
+    assert all(f"- {promise.text}" in brief for promise in ANSWER.promises)
+    for command in ("pytest -q test_visible.py", "halfhour check", "halfhour hint"):
+        assert command in brief
+    for rule in ("30 minutes", "One bug was planted", "Any correct fix counts", "A CPU is enough"):
+        assert rule in brief
+    assert "Apache-2.0" in brief
+
+
+def test_a_brief_gives_nothing_away() -> None:
+    assert render.leaks(PUZZLE.brief, PUZZLE, ANSWER) == []
+
+
+def test_a_brief_of_two_bugs_tells_a_symptom_of_each_and_nothing_else() -> None:
+    bugs = handmade.two_bugs()
+    puzzle, answer = handmade.puzzle(bugs=bugs), handmade.answer(bugs=bugs)
+
+    assert "Two bugs were planted" in puzzle.brief
+    assert "> averages look too small" in puzzle.brief
+    assert "> the spread grows when everything moves up" in puzzle.brief
+    assert render.leaks(puzzle.brief, puzzle, answer) == []
+
+
+@pytest.mark.parametrize(
+    ("slip", "says"),
+    [
+        ("see divisor_counts_one_too_many", "names the mutator"),
+        ("The Divisor Counts\none too many.", "names the mutator"),
+        ("A mean divides by one\nvalue more than it has.", "holds the title"),
+        ("Look at the divisor!", "holds a hint"),
+        ("`return total / len(values)`", "holds a changed line"),
+        ("Line 11 is near.", "names line 11"),
+        ("Look near line 11.", "names line 11"),
+        ("toy.py:11", "names line 11"),
+        ("toy.py#L11", "names line 11"),
+    ],
+)
+def test_a_slip_in_a_brief_is_found(slip: str, says: str) -> None:
+    found = render.leaks(f"{PUZZLE.brief}\n{slip}\n", PUZZLE, ANSWER)
+
+    assert len(found) == 1
+    assert says in found[0]
+
+
+@pytest.mark.parametrize("innocent", ["You have 11 minutes.", "line 110", "lines 1 to 300"])
+def test_other_numbers_are_no_leak(innocent: str) -> None:
+    assert render.leaks(innocent, PUZZLE, ANSWER) == []
+
+
+def test_the_ticket_holds_no_symptom_twice_and_two_of_a_bug_at_the_most() -> None:
+    promises = tuple(Promise(f"test_{n}", f"Text {n}.", f"symptom {n // 2}") for n in range(8))
+    bug = replace(handmade.BUG, broken=tuple(p.name for p in promises))
+    answer = replace(handmade.answer(bugs=(bug, bug)), promises=promises)
+
+    assert render.ticket(answer) == ("symptom 0", "symptom 1")
+
+
+def test_a_bug_that_no_user_would_notice_is_reported_by_its_promise() -> None:
+    bug = replace(handmade.BUG, broken=("test_spread_by_hand",))
+
+    (line,) = render.ticket(handmade.answer(bugs=(bug,)))
+
+    assert "The spread of 1, 2 and 6 is two." in line
+
+
+def test_the_reveal_tells_everything() -> None:
+    text = render.reveal(PUZZLE, ANSWER)
+
+    bug = handmade.BUG
+    for part in (bug.title, bug.lesson, bug.diff, bug.mutator, "line 11", "2 of 4 promises"):
+        assert part in text
+    assert "- The spread of 1, 2 and 6 is two." in text
+    assert "Adding the same number" not in text
+    assert "a running mean: https://example.org/pull/7" in text
+
+
+def test_the_reveal_of_two_bugs_numbers_them() -> None:
+    bugs = handmade.two_bugs()
+
+    text = render.reveal(handmade.puzzle(bugs=bugs), handmade.answer(bugs=bugs))
+
+    assert f"Bug 1 of 2: {bugs[0].title}" in text
+    assert f"Bug 2 of 2: {bugs[1].title}" in text
+
+
+def test_only_the_diff_is_painted() -> None:
+    painted = render.reveal(PUZZLE, ANSWER, paint=str.upper)
+
+    assert "RETURN TOTAL" in painted
+    assert handmade.BUG.title in painted
+
+
+def test_texts_are_plain_and_the_same_every_time() -> None:
+    """Markup in a title is a text like any other; lines end in a newline alone."""
+    subject = replace(toy.subject(), title="a < b & c", description="{{ braces }}")
+    bare = replace(PUZZLE, title=subject.title, brief="")
+
+    first, second = (render.with_brief(bare, subject, ANSWER).brief for _ in range(2))
+
+    assert first == second
+    assert first.startswith("# a < b & c\n\n{{ braces }}\n")
+    assert "\r" not in first
+    assert "\n\n\n" not in first
+    assert first.endswith("runs.\n")
