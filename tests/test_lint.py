@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from halfhour.generator import lint
@@ -42,7 +44,7 @@ def test_a_second_finding_of_the_same_kind_is_new() -> None:
 
 
 def test_a_missing_ruff_is_said_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lint.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     lint.findings.cache_clear()
 
     with pytest.raises(EnvironmentFault, match="pip install ruff"):
