@@ -26,14 +26,14 @@ _TokenRows = Sequence[Sequence[int]]  # B token lists of any lengths
 class SamplingParams:
     """What one request asks for; the defaults leave the model's distribution as it is."""
 
-    temperature: float = 1.0  # divisor of the logits, before any filter; 0 is greedy
+    temperature: float = 1.0  # divisor of the penalised logits, before any filter; 0 is greedy
     top_k: int = -1  # how many of the most likely tokens to choose among; -1 for all
-    top_p: float = 1.0  # mass of the nucleus, as a share of what the rest left; 1.0 for all
+    top_p: float = 1.0  # mass of the nucleus among what other filters left; 1.0 for all
     min_p: float = 0.0  # least probability, as a share of the favourite's; 0.0 for none
     repetition_penalty: float = 1.0  # factor against tokens of prompt and output; 1.0 for none
     presence_penalty: float = 0.0  # cost of a token that occurs in the output
     frequency_penalty: float = 0.0  # cost of each of its occurrences in the output
-    logit_bias: Mapping[int, float] = field(default_factory=dict)  # by token id; -inf is a ban
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # added first; -inf is a ban
     min_new_tokens: int = 0  # EOS is impossible in an output shorter than this
     seed: int | None = None  # of the request's own random stream; None for an unpredictable one
 
