@@ -13,7 +13,7 @@ hunt: $(VENV)/.play
 	@$(BIN)/halfhour new --resume
 
 test: dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: dev
 	$(BIN)/ruff check .
@@ -27,7 +27,7 @@ wheel-test: dev
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >build/wheel/log 2>&1 || { cat build/wheel/log; exit 1; }
 	$(BIN)/python tests/wheel_environment.py build/wheel
-	build/wheel/venv/bin/python -m pytest
+	build/wheel/venv/bin/python -m pytest --numprocesses=auto --dist=loadfile
 
 starter: dev
 	$(BIN)/python tests/helpers/starter.py
