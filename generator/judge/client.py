@@ -39,7 +39,7 @@ class Judge:
         self._limits = limits
         self._many = many
         self._court: CourtProcess | None = None
-        self._closed = False
+        self._closed = threading.Event()
         self._busy = threading.Lock()
 
     def verdict(self, trial: Trial) -> Verdict:
@@ -48,7 +48,7 @@ class Judge:
         Raises JudgeError after `close`.
         """
         with self._busy:
-            if self._closed:
+            if self._closed.is_set():
                 raise JudgeError("the judge is closed")
             begun = time.perf_counter()
             hearing = _Hearing(trial)
@@ -63,11 +63,13 @@ class Judge:
             except BaseException:  # Ctrl-C: whatever runs must end before the caller goes on
                 self._end_court()
                 raise
+            if self._closed.is_set():  # what the court said while it was being ended says nothing
+                hearing.rule(VerdictKind.ENVIRONMENT, "the judge was closed while it worked")
             return hearing.verdict(self._device, time.perf_counter() - begun)
 
     def close(self) -> None:
         """End the court and its workers. From another thread, a verdict in progress ends too."""
-        self._closed = True
+        self._closed.set()
         court = self._court
         if court is not None:
             court.end()

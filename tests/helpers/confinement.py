@@ -22,7 +22,7 @@ from halfhour.generator.judge.worker.confine import Layer, Limits, Policy, reada
 GENERATOR = Path(halfhour.generator.__file__).resolve().parent
 NOBODY = 65534
 IN_SANDBOX = tuple(layer for layer in Layer if layer is not Layer.NAMESPACES)
-"""The layers that a worker can still apply inside bubblewrap."""
+"""The layers that a worker can still apply inside bubblewrap, and inside most containers."""
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these layers")
 
@@ -54,12 +54,16 @@ print(json.dumps(asdict(tryout.run(policy, environment=rungs.ENVIRONMENT))))
 
 
 class Confined(Protocol):
-    """Runs `code` in a child after confining it; the code sees `confine` and `report`."""
+    """Runs `code` in a child after confining it, and `before` before.
+
+    Both see `confine`, and `code` sees the `report`. Without `layers` they are IN_SANDBOX.
+    """
 
     def __call__(
         self,
         code: str,
         *,
+        before: str = ...,
         layers: Sequence[Layer] = ...,
         limits: Limits = ...,
         launch: Launch = ...,

@@ -20,9 +20,17 @@ from halfhour.generator.records import Trial, Verdict, VerdictKind
 MakeTrial = Callable[..., Trial]
 
 ONE = "def test_one(subject):\n    assert subject.one() == 1\n"
-ENDLESS = (
-    "import pathlib\n\ndef one():\n    pathlib.Path({note!r}).write_text('x')\n    while 1: 1\n"
-)
+ENDLESS = """
+import os, pathlib, time
+
+def one():
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(600)
+    pathlib.Path({note!r}).write_text("reached")
+    while True:
+        pass
+"""
 
 CALLER = """
 import sys
@@ -98,7 +106,7 @@ def caller(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_nothing_outlives_the_caller(caller: subprocess.Popen[str], how: signal.Signals) -> None:
     """However it ends; Ctrl-C reaches only the caller, as the others have sessions of their own."""
     below = descendants(caller.pid)
-    assert len(below) == 3  # the court, the worker at work, the worker that warms up
+    assert len(below) == 4  # the court, what prepares workers, the worker, and its own child
 
     os.killpg(caller.pid, how)
     _, told = caller.communicate(timeout=20)
@@ -114,16 +122,19 @@ def test_closing_ends_a_verdict_in_progress(trial: MakeTrial, tmp_path: Path) ->
     judge = Judge()
     verdicts: list[Verdict] = []
     trial_without_end = trial(ENDLESS.format(note=str(note)), ONE)
+    others = descendants(os.getpid())
     working = threading.Thread(target=lambda: verdicts.append(judge.verdict(trial_without_end)))
     working.start()
     assert until(note.exists, seconds=60)
-    below = descendants(os.getpid())
+    below = descendants(os.getpid()) - others
 
     judge.close()
     working.join(timeout=5)
 
     assert [verdict.kind for verdict in verdicts] == [VerdictKind.ENVIRONMENT]
-    assert len(below - descendants(os.getpid())) == 2
+    assert "was closed" in verdicts[0].reason
+    assert len(below) == 3  # the court, the worker, and its own child
+    assert until(lambda: not alive(below), seconds=10)
     with pytest.raises(JudgeError, match="closed"):
         judge.verdict(trial_without_end)
     judge.close()

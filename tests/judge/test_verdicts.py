@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from halfhour.generator.judge import Judge
 from halfhour.generator.judge.ledger import Finding
 from halfhour.generator.judge.trial import Ruling
-from halfhour.generator.records import Outcome, Verdict, VerdictKind
+from halfhour.generator.records import Outcome, Trial, Verdict, VerdictKind
 
 Judged = Callable[..., Verdict]
 InCourt = Callable[..., tuple[Ruling, list[Finding]]]
@@ -265,3 +266,62 @@ def test_a_name_that_is_taken_is_our_failure(in_court: InCourt) -> None:
 
         assert ruling.kind is VerdictKind.ENVIRONMENT
         assert repr(name) in ruling.reason
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param([{"name": "test_one", "outcome": "wrong"}], id="a broken promise"),
+        pytest.param([{"name": "test_two", "outcome": "kept"}], id="another promise"),
+    ],
+)
+def test_a_file_is_fixed_only_if_every_promise_was_seen_to_be_kept(
+    monkeypatch: pytest.MonkeyPatch, trial: Callable[..., Trial], told: list[dict[str, str]]
+) -> None:
+    """Whatever a court rules."""
+
+    class HastyCourt:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def hold(self, _: Trial) -> Iterator[dict[str, str]]:
+            yield from ({"event": "promise_ended", "detail": "", **promise} for promise in told)
+            yield {"event": "ruling", "kind": "fixed", "reason": "every promise is kept"}
+
+        def end(self) -> None: ...
+
+        close = end
+
+    monkeypatch.setattr("halfhour.generator.judge.client.CourtProcess", HastyCourt)
+
+    with Judge() as judge:
+        verdict = judge.verdict(trial(RIGHT, ONE))
+
+    assert verdict.kind is VerdictKind.ENVIRONMENT
+    assert verdict.results == ()
+
+
+def test_a_verdict_that_is_interrupted_ends_its_court(
+    monkeypatch: pytest.MonkeyPatch, trial: Callable[..., Trial]
+) -> None:
+    """A caller that survives Ctrl-C has no process left, and may ask again."""
+    ended: list[str] = []
+
+    class InterruptedCourt:
+        def __init__(self, *_: object, **__: object) -> None:
+            ended.append("begun")
+
+        def hold(self, _: Trial) -> Iterator[dict[str, str]]:
+            raise KeyboardInterrupt
+
+        def close(self) -> None:
+            ended.append("ended")
+
+    monkeypatch.setattr("halfhour.generator.judge.client.CourtProcess", InterruptedCourt)
+    judge = Judge()
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            judge.verdict(trial(RIGHT, ONE))
+
+    assert ended == ["begun", "ended"] * 2

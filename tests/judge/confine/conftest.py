@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from confinement import APPLY, Confined, Launch, OrdinaryUser, Tries, run_child
+from confinement import APPLY, IN_SANDBOX, Confined, Launch, OrdinaryUser, Tries, run_child
 
 from halfhour.generator.judge import bubblewrap, rungs, tryout
 from halfhour.generator.judge.worker.confine import Kernel, Layer, Limits, Policy, landlock
@@ -34,7 +34,9 @@ def bwrap() -> bubblewrap.Bubblewrap:
     found = bubblewrap.find()
     if found is None:
         pytest.skip("bubblewrap is not installed")
-    wide = [found.path, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
+    wide = [found.path, "--unshare-all", "--unshare-user", "--ro-bind", "/", "/"]
+    wide += ["--disable-userns"] if found.disables_user_namespaces else []
+    wide += ["--proc", "/proc", "true"]
     run = subprocess.run(wide, capture_output=True, text=True, check=False)
     if run.returncode:
         pytest.skip(f"bubblewrap does not work on this machine: {run.stderr.strip()}")
@@ -46,14 +48,15 @@ def confined(missing: Mapping[Layer, str]) -> Confined:
     def run(
         code: str,
         *,
-        layers: Sequence[Layer] = tuple(Layer),
+        before: str = "",
+        layers: Sequence[Layer] = IN_SANDBOX,
         limits: Limits = rungs.PRACTICE,
         launch: Launch = list,
         torch: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         _skip_if_missing(layers, missing)
         policy = Policy(layers=tuple(layers), limits=limits)
-        return run_child(APPLY + code, policy, launch=launch, torch=torch)
+        return run_child(before + APPLY + code, policy, launch=launch, torch=torch)
 
     return run
 

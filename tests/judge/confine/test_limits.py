@@ -90,7 +90,7 @@ def test_threads_are_counted_in_the_workers_own_namespace(confined: Confined) ->
     """Root is never refused a thread, so only the limit itself can be seen by any user."""
     code = "import resource; print(resource.getrlimit(resource.RLIMIT_NPROC), report.limits)"
 
-    run = confined(code, limits=Limits(threads=5))
+    run = confined(code, limits=Limits(threads=5), layers=(Layer.NAMESPACES, Layer.LIMITS))
 
     assert "(5, 5)" in run.stdout
     assert "'threads': 5" in run.stdout

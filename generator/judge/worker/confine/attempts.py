@@ -64,7 +64,7 @@ LINUX_ONLY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What the attempts are made on; set up by the trusted side, readable and writable by all."""
+    """What the attempts are made on; set up by the trusted side."""
 
     folder: str
     file: str
