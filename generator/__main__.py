@@ -1,5 +1,5 @@
 """`python -m halfhour.generator` is the command `halfhour`."""
 
-from .cli import main
+from .entry import main
 
 main()

@@ -23,9 +23,20 @@ FILTERS = ("--subject", "token_sampler", "--topic", "sampling")
 SHIPPED = sorted(path for path in starter.PACK.iterdir() if path.is_dir())[0]
 
 
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that knows nothing but how well this machine confines a worker."""
+    home = tmp_path_factory.mktemp("machine") / "home"
+    code = "from halfhour.generator.judge.protection import rung_here; rung_here()"
+    environment = {**os.environ, "HALFHOUR_HOME": str(home)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    return home
+
+
 @pytest.fixture
-def halfhour(tmp_path: Path) -> Halfhour:
+def halfhour(tmp_path: Path, machine: Path) -> Halfhour:
     """Run the command in a folder of its own; the home of its state too."""
+    shutil.copytree(machine, tmp_path / "home")
     environment = {**os.environ, "HALFHOUR_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -134,11 +145,14 @@ def test_a_renamed_public_function_is_named(halfhour: Halfhour, puzzle: Path) ->
     assert name in run.stdout
 
 
-def test_new_makes_the_same_puzzle_from_the_same_seed_under_any_hash_seed(tmp_path: Path) -> None:
+def test_new_makes_the_same_puzzle_from_the_same_seed_under_any_hash_seed(
+    tmp_path: Path, machine: Path
+) -> None:
     made = {}
     for hash_seed in ("1", "2"):
         home = tmp_path / hash_seed
         home.mkdir()
+        shutil.copytree(machine, home / "state")
         run = subprocess.run(
             [sys.executable, "-m", "halfhour.generator", "new", *FILTERS, "--seed", "5"],
             cwd=home,
@@ -164,7 +178,7 @@ def test_new_makes_the_same_puzzle_from_the_same_seed_under_any_hash_seed(tmp_pa
     }
 
 
-@pytest.mark.parametrize("after_s", [1.0, 3.0, 6.0])
+@pytest.mark.parametrize("after_s", [0.1, 2.0, 5.0])
 def test_an_interrupted_new_leaves_nothing_behind(tmp_path: Path, after_s: float) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "halfhour.generator", "new", "--seed", "1", "--out", "mine"],
@@ -174,11 +188,15 @@ def test_an_interrupted_new_leaves_nothing_behind(tmp_path: Path, after_s: float
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("seed 1")
     time.sleep(after_s)
     process.send_signal(signal.SIGINT)
     _, words = process.communicate(timeout=60)
 
-    assert process.returncode == 130, words
+    # An interrupt inside `exec`, as when a library makes its dataclasses, has Python end itself by
+    # the signal in the end; a shell shows 130 for both.
+    assert process.returncode in (130, -signal.SIGINT), words
     assert "Traceback" not in words
     assert not (tmp_path / "mine").exists()
     assert [p.name for p in tmp_path.iterdir() if p.name != "home"] == []

@@ -55,7 +55,7 @@ def test_nothing_is_installed_beside_the_one_package(wheel: zipfile.ZipFile) -> 
 def test_the_command_is_installed(wheel: zipfile.ZipFile) -> None:
     (entry,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
 
-    assert "halfhour = halfhour.generator.cli:main" in wheel.read(entry).decode()
+    assert "halfhour = halfhour.generator.entry:main" in wheel.read(entry).decode()
 
 
 def test_the_constraints_pin_every_direct_dependency() -> None:

@@ -83,3 +83,10 @@ def judge(trial: Trial, *, device: str) -> Verdict:
 
     with Judge(device="cpu" if device == "auto" else device) as judge:
         return judge.verdict(trial)
+
+
+def meaning_of(rung: str) -> str:
+    """Say what a worker on this rung is kept from, and what it is not kept from."""
+    from ..judge import Rung
+
+    return Rung(rung).sentence

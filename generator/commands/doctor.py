@@ -22,12 +22,6 @@ from ..records import Promise, Trial, VerdictKind
 from . import _machine
 from ._common import Verb, json_option
 
-_RUNGS = {
-    "process": (
-        "your file runs in a process of its own, which holds no test and no expected value;"
-        " it is not kept from your files or the network, so judge only what you would run anyway"
-    ),
-}
 _WELL = Trial(
     name="well",
     source="def double(x: int) -> int:\n    return 2 * x\n",
@@ -160,7 +154,7 @@ def _judge() -> Finding:
     if verdict.kind is not VerdictKind.FIXED:
         return Finding("judge", False, f"{verdict.kind}: {verdict.reason}", todo)
     found = f"on {verdict.device}, rung {verdict.rung}"
-    return Finding("judge", True, found, meaning=_RUNGS.get(verdict.rung, ""))
+    return Finding("judge", True, found, meaning=_machine.meaning_of(verdict.rung))
 
 
 _LOOKS: tuple[Callable[[], Finding], ...] = (_python, _torch, _cuda, _ruff, _state, _judge)

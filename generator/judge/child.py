@@ -21,6 +21,7 @@ CLEAN_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "TORCHINDUCTOR_CACHE_DIR": "/",  # or importing its compiler looks for a folder to write to
 }
 
 

@@ -13,6 +13,8 @@ from ..errors import EnvironmentFault, JudgeError
 from ..records import Outcome, Promise, PromiseResult, Trial, Verdict, VerdictKind
 from .court_process import CourtProcess, RulingLate
 from .limits import PRACTICE, Limits
+from .protection import rung_here
+from .rungs import Rung
 
 _NEEDED = ("torch", "numpy", "pytest")
 
@@ -22,11 +24,16 @@ class Judge:
 
     The first verdict starts the court, which stays for the next. `many` is for a caller with
     many trials: workers are then forked where that can be done. Raises EnvironmentFault where it
-    cannot work at all.
+    cannot work at all. Without a `rung` the worker is confined as strongly as this machine allows.
     """
 
     def __init__(
-        self, *, device: str = "cpu", limits: Limits = PRACTICE, many: bool = False
+        self,
+        *,
+        device: str = "cpu",
+        limits: Limits = PRACTICE,
+        many: bool = False,
+        rung: Rung | None = None,
     ) -> None:
         if device != "cpu":
             raise EnvironmentFault(f"the judge works on the device cpu, not on {device}")
@@ -38,6 +45,7 @@ class Judge:
         self._device = device
         self._limits = limits
         self._many = many
+        self._rung = rung
         self._court: CourtProcess | None = None
         self._closed = threading.Event()
         self._busy = threading.Lock()
@@ -89,7 +97,7 @@ class Judge:
 
     def _hear(self, trial: Trial, hearing: _Hearing) -> None:
         if self._court is None:
-            self._court = CourtProcess(self._limits, many=self._many)
+            self._court = CourtProcess(self._limits, self._rung or rung_here(), many=self._many)
         for event in self._court.hold(trial):
             hearing.note(event)
 

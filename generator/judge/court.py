@@ -19,6 +19,7 @@ from ..errors import HalfhourError
 from ..records import VerdictKind
 from . import reaper
 from .limits import Limits
+from .rungs import Rung
 from .supply import Supply
 from .worker.connection import Connection
 
@@ -33,7 +34,7 @@ def main() -> None:
     """Serve trials until the caller is gone."""
     setup = json.loads(sys.argv[1])
     limits = Limits(**setup["limits"])
-    supply = Supply(limits, many=setup["many"])
+    supply = Supply(limits, Rung(setup["rung"]), many=setup["many"])
     _end_with(setup["lifeline_fd"], supply)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's; it closes the lifeline
     reaper.adopt_orphans()

@@ -17,6 +17,7 @@ from .channel import ChannelClosed, ChannelTimeout
 from .child import CLEAN_ENVIRONMENT, spawn
 from .limits import Limits
 from .plain import plain
+from .rungs import Rung
 from .worker.frames import FrameError
 
 _START = """
@@ -39,12 +40,12 @@ class RulingLate(Exception):
 class CourtProcess:
     """One court. After an exception of `hold` it must be ended."""
 
-    def __init__(self, limits: Limits, *, many: bool) -> None:
+    def __init__(self, limits: Limits, rung: Rung, *, many: bool) -> None:
         self._limits = limits
         self._ready = False
         self._child = spawn(
             [sys.executable, "-I", "-B", "-c", _START],
-            {"limits": asdict(limits), "many": many, "site_dirs": _user_site()},
+            {"limits": asdict(limits), "rung": rung, "many": many, "site_dirs": _user_site()},
             environment=_ENVIRONMENT,
             message_bytes=limits.message_bytes,
             output_bytes=limits.output_bytes,

@@ -1,7 +1,7 @@
 """Starts a worker and says how strongly it is confined.
 
-One rung so far, `process`: a process of its own with a clean environment. A stronger rung is
-another way to start the same bootstrap, and another name in `Worker.rung`.
+A worker takes the layers of its rung itself, once it has imported torch and before it is given a
+submission; if one of them fails it does not start.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .channel import Channel, ChannelClosed, ChannelTimeout
 from .child import Child, spawn
 from .limits import Limits
 from .plain import plain
+from .rungs import Rung, policy_for
 from .worker.frames import FrameError
 
 _BOOTSTRAP = Path(__file__).resolve().parent / "worker" / "bootstrap.py"
@@ -73,24 +74,29 @@ class Worker:
         self.child.kill()
 
 
-def start_worker(limits: Limits) -> Worker:
+def start_worker(limits: Limits, rung: Rung) -> Worker:
     """Start a worker; it imports torch while the caller does other things.
 
     Without `site`, so that no `.pth` file runs: the worker sees the standard library and the
     folders that hold torch and numpy.
     """
-    return Worker(_start(limits), rung="process")
+    return Worker(_start(limits, rung), rung=rung)
 
 
-def start_nursery(limits: Limits, control: socket.socket) -> Child:
+def start_nursery(limits: Limits, rung: Rung, control: socket.socket) -> Child:
     """Start a process that imports torch once and then forks workers, asked through `control`."""
-    return _start(limits, control)
+    return _start(limits, rung, control)
 
 
-def _start(limits: Limits, control: socket.socket | None = None) -> Child:
+def _start(limits: Limits, rung: Rung, control: socket.socket | None = None) -> Child:
+    setup = {
+        "site_dirs": _site_dirs(),
+        "message_bytes": limits.message_bytes,
+        "policy": policy_for(rung).to_json(),
+    }
     return spawn(
         [sys.executable, "-I", "-S", "-B", str(_BOOTSTRAP)],
-        {"site_dirs": _site_dirs(), "message_bytes": limits.message_bytes},
+        setup,
         control=control,
         message_bytes=limits.message_bytes,
         output_bytes=limits.output_bytes,

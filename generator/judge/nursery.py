@@ -15,6 +15,7 @@ from .child import lay_pipes
 from .launch import Worker, start_nursery
 from .limits import Limits
 from .plain import plain
+from .rungs import Rung
 
 _MOST = 64
 
@@ -27,11 +28,12 @@ def available() -> bool:
 class Nursery:
     """A process that has imported torch and forks a worker whenever it is asked."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, rung: Rung) -> None:
         self._limits = limits
+        self._rung = rung
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._home = start_nursery(limits, theirs)
+            self._home = start_nursery(limits, rung, theirs)
         self._control.settimeout(limits.start_s)
         self._ready = False
 
@@ -55,7 +57,7 @@ class Nursery:
         channel = pipes.channel(
             message_bytes=self._limits.message_bytes, output_bytes=self._limits.output_bytes
         )
-        return Worker(_Forked(int(answer), channel, self), rung="process")
+        return Worker(_Forked(int(answer), channel, self), rung=self._rung)
 
     def reap(self, pid: int) -> None:
         """Let a killed child go. Raises JudgeError."""

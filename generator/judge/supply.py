@@ -9,6 +9,7 @@ from . import nursery, reaper
 from .launch import Worker, start_worker
 from .limits import Limits
 from .nursery import Nursery
+from .rungs import Rung
 
 
 class Supply:
@@ -18,8 +19,9 @@ class Supply:
     one imports torch while one works.
     """
 
-    def __init__(self, limits: Limits, *, many: bool) -> None:
+    def __init__(self, limits: Limits, rung: Rung, *, many: bool) -> None:
         self._limits = limits
+        self._rung = rung
         self._ahead = many
         self._forks = many and nursery.available()
         self._nursery: Nursery | None = None
@@ -33,13 +35,13 @@ class Supply:
                 self._nursery.close()
                 self._nursery = None
             if self._nursery is None:
-                self._nursery = Nursery(self._limits)
+                self._nursery = Nursery(self._limits, self._rung)
             return
         if self._spare is not None and self._spare.child.has_ended():
             self._spare.child.close()  # it did not live to its trial
             self._spare = None
         if self._spare is None:
-            self._spare = start_worker(self._limits)
+            self._spare = start_worker(self._limits, self._rung)
 
     def take(self) -> Worker:
         """Return a worker that has imported torch. Raises JudgeError."""

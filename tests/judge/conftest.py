@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from halfhour.generator.judge import Judge, Limits
+from halfhour.generator.judge import Judge, Limits, Rung
 from halfhour.generator.judge.channel import Channel
 from halfhour.generator.judge.ledger import Finding
 from halfhour.generator.judge.trial import Ruling, Task, hold
@@ -56,6 +56,13 @@ def _trial(
 @pytest.fixture(scope="session", name="trial")
 def _trial_fixture() -> Callable[..., Trial]:
     return _trial
+
+
+@pytest.fixture(scope="session")
+def unconfined() -> Iterator[Judge]:
+    """A judge whose workers may do what any process may: what is left then is its own care."""
+    with Judge(limits=QUICK, rung=Rung.P) as judge:
+        yield judge
 
 
 @pytest.fixture(scope="session")

@@ -267,7 +267,9 @@ def test_what_a_file_prints_goes_nowhere(judged: Judged, capfd: pytest.CaptureFi
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found on Linux only")
-def test_a_process_that_detaches_itself_is_ended_too(judged: Judged, tmp_path: Path) -> None:
+def test_a_process_that_detaches_itself_is_ended_too(
+    unconfined: Judge, trial: Callable[..., Trial], tmp_path: Path
+) -> None:
     note = tmp_path / "pid"
     source = f"""
 import os, time
@@ -281,13 +283,13 @@ while not os.path.exists({str(note)!r}) or not open({str(note)!r}).read():
     time.sleep(0.01)
 {RIGHT}"""
 
-    verdict = judged(source, ONE)
+    verdict = unconfined.verdict(trial(source, ONE))
 
     assert verdict.kind is VerdictKind.FIXED, verdict.reason
     assert not Path(f"/proc/{note.read_text()}").exists()
 
 
-def test_the_worker_sees_little(judged: Judged) -> None:
+def test_the_worker_sees_little(unconfined: Judge, trial: Callable[..., Trial]) -> None:
     """A clean environment, no arguments, no input, the root as folder, and three pipes."""
     source = """
 import os, sys
@@ -311,7 +313,7 @@ def test_seen(subject):
     seen = subject.seen()
     assert set(seen["environment"]) <= {
         "PATH", "HOME", "LANG", "LC_CTYPE",
-        "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+        "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR",
     }, seen["environment"]
     assert seen["arguments"] == []
     assert seen["folder"] == "/"
@@ -323,7 +325,7 @@ def test_seen(subject):
     if not os.path.exists("/proc/self/fd"):
         pytest.skip("descriptors are listed on Linux only")
 
-    verdict = judged(source, tests)
+    verdict = unconfined.verdict(trial(source, tests))
 
     assert verdict.kind is VerdictKind.FIXED, [r.detail for r in verdict.results]
 

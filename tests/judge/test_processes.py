@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from halfhour.generator.errors import EnvironmentFault, JudgeError
-from halfhour.generator.judge import Judge
+from halfhour.generator.judge import Judge, Rung
 from halfhour.generator.records import Trial, Verdict, VerdictKind
 
 MakeTrial = Callable[..., Trial]
@@ -34,12 +34,12 @@ def one():
 
 CALLER = """
 import sys
-from halfhour.generator.judge import Judge, Limits
+from halfhour.generator.judge import Judge, Limits, Rung
 from halfhour.generator.records import Promise, Trial
 
 source, tests = sys.argv[1:]
 promises = (Promise("test_one", ""),)
-with Judge(limits=Limits(call_s=50.0), many=True) as judge:
+with Judge(limits=Limits(call_s=50.0), many=True, rung=Rung.P) as judge:
     judge.verdict(Trial("kit", source, tests, promises, (), 1))
 """
 
@@ -96,10 +96,12 @@ def caller(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         text=True,
         start_new_session=True,
     )
-    assert until(note.exists, seconds=60)
-    yield process
-    process.kill()
-    process.communicate()
+    try:
+        assert until(note.exists, seconds=60)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=str)
@@ -119,7 +121,7 @@ def test_nothing_outlives_the_caller(caller: subprocess.Popen[str], how: signal.
 def test_closing_ends_a_verdict_in_progress(trial: MakeTrial, tmp_path: Path) -> None:
     """A caller with several judges may close them while they work."""
     note = tmp_path / "reached"
-    judge = Judge()
+    judge = Judge(rung=Rung.P)
     verdicts: list[Verdict] = []
     trial_without_end = trial(ENDLESS.format(note=str(note)), ONE)
     others = descendants(os.getpid())
@@ -147,7 +149,7 @@ def test_a_court_that_is_killed_is_our_failure_and_the_next_verdict_has_another(
         "import os, signal\ndef one():\n    os.kill(os.getppid(), signal.SIGKILL)\n    return 1\n"
     )
 
-    with Judge() as judge:
+    with Judge(rung=Rung.P) as judge:
         before = descendants(os.getpid())
         verdict = judge.verdict(trial(murder, ONE))
         assert descendants(os.getpid()) == before

@@ -13,6 +13,7 @@ import pytest
 
 from halfhour.generator.judge import Judge
 from halfhour.generator.judge.ledger import Finding
+from halfhour.generator.judge.protection import rung_here
 from halfhour.generator.judge.trial import Ruling
 from halfhour.generator.records import Outcome, Trial, Verdict, VerdictKind
 
@@ -91,7 +92,7 @@ def test_a_right_file_is_fixed(
     assert broken == []
     assert verdict.kind is VerdictKind.FIXED, verdict.reason
     assert len(verdict.results) >= 25
-    assert (verdict.device, verdict.rung, verdict.seed) == ("cpu", "process", 11)
+    assert (verdict.device, verdict.rung, verdict.seed) == ("cpu", rung_here(), 11)
     assert verdict.seconds > 0
     assert all(in_process(kit_source, promises).values())
 

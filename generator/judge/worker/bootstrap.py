@@ -31,10 +31,10 @@ def main() -> None:
     attachment.stay_attached(setup["parent"], setup["lifeline_fd"])
     if "control_fd" in setup:
         nursery = importlib.import_module(f"{PACKAGE}.nursery")
-        nursery.main(setup["control_fd"], setup["message_bytes"])
+        nursery.main(setup["control_fd"], setup["message_bytes"], setup["policy"])
     else:
         serve = importlib.import_module(f"{PACKAGE}.serve")
-        serve.main(setup["read_fd"], setup["write_fd"], setup["message_bytes"])
+        serve.main(setup["read_fd"], setup["write_fd"], setup["message_bytes"], setup["policy"])
 
 
 if __name__ == "__main__":

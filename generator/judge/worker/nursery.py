@@ -15,6 +15,7 @@ import gc
 import os
 import signal
 import socket
+import traceback
 
 import torch
 
@@ -24,7 +25,7 @@ from .serve import main as serve
 _MOST = 64
 
 
-def main(control_fd: int, message_bytes: int) -> None:
+def main(control_fd: int, message_bytes: int, policy: str) -> None:
     """Say that torch is imported, then fork until the court is gone."""
     torch.set_num_threads(1)
     _warm()
@@ -38,13 +39,13 @@ def main(control_fd: int, message_bytes: int) -> None:
             case []:
                 return
             case [b"fork"]:
-                control.send(str(_fork(control, fds, message_bytes)).encode())
+                control.send(str(_fork(control, fds, message_bytes, policy)).encode())
             case [b"reap", pid]:
                 os.waitpid(int(pid), 0)
                 control.send(pid)
 
 
-def _fork(control: socket.socket, fds: list[int], message_bytes: int) -> int:
+def _fork(control: socket.socket, fds: list[int], message_bytes: int, policy: str) -> int:
     nursery = os.getpid()
     pid = os.fork()
     if pid:
@@ -61,7 +62,9 @@ def _fork(control: socket.socket, fds: list[int], message_bytes: int) -> int:
         os.dup2(err_fd, 2)
         os.close(out_fd)
         os.close(err_fd)
-        serve(read_fd, write_fd, message_bytes)
+        serve(read_fd, write_fd, message_bytes, policy)
+    except BaseException:
+        traceback.print_exc()  # the court tells the last line where the worker did not start
     finally:
         os._exit(0)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from . import fingerprint, source
+from . import confine, fingerprint, source
 from .connection import Connection
 from .frames import FrameTooLarge, Json
 from .objects import Objects, describe_error
@@ -28,9 +28,13 @@ from .operations import OPERATIONS, seed
 from .wire import Decoder, Encoder, Reader, TooLarge, Unsendable, WireError
 
 
-def main(read_fd: int, write_fd: int, message_bytes: int) -> None:
-    """Say that torch is imported, then serve until the other end is gone."""
+def main(read_fd: int, write_fd: int, message_bytes: int, policy: str) -> None:
+    """Take the layers of the policy, say that all is ready, serve until the other end is gone.
+
+    Raises ConfinementError if a layer cannot be taken.
+    """
     torch.set_num_threads(1)
+    confine.apply(confine.Policy.from_json(policy))
     connection = Connection(read_fd, write_fd, message_bytes=message_bytes)
     connection.send({"answer": "ready"})
     Server(connection, message_bytes=message_bytes).serve()
