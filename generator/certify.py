@@ -61,7 +61,7 @@ class Certifier:
 
         Raises UnsoundSubject naming the promise that does not hold.
         """
-        key = _proof_key("original", subject, subject.source)
+        key = self._key("original", subject, subject.source)
         if self._cache.get(key) is not None:
             return
         for trial in (
@@ -85,7 +85,7 @@ class Certifier:
         Raises UnsoundSubject if the correct file fails, JudgeError if the judge does.
         """
         self.check_subject(subject)
-        key = _proof_key(f"mutant {crash_is_the_bug} {bugs}", subject, mutant.source)
+        key = self._key(f"mutant {crash_is_the_bug} {bugs}", subject, mutant.source)
         kept = _recall(self._cache.get(key))
         if kept is None:
             kept = self._examine(subject, mutant.source, crash_is_the_bug, bugs)
@@ -151,6 +151,9 @@ class Certifier:
         unsteady = sorted(set(first.broken) ^ set(second.broken))
         return _Finding(Status.CERTIFIED, sentence, tuple(always), tuple(unsteady))
 
+    def _key(self, what: str, subject: Subject, source: str) -> str:
+        return _proof_key(f"{what} {self._judge.device}", subject, source)
+
     def _judged(self, trial: Trial) -> Verdict:
         verdict = self._judge.verdict(trial)
         if verdict.kind is VerdictKind.ENVIRONMENT:
@@ -172,6 +175,7 @@ def certify_all(
     work: Sequence[tuple[Subject, Mutant, bool]],
     *,
     jobs: int = 1,
+    device: str = "cpu",
     progress: Callable[[Certificate], None] = lambda _: None,
 ) -> Iterator[Certificate]:
     """Certify (subject, mutant, crash_is_the_bug) in their order, `jobs` at a time.
@@ -182,7 +186,7 @@ def certify_all(
         pool = stack.enter_context(_Pool(jobs))
         idle: SimpleQueue[Certifier] = SimpleQueue()
         for _ in range(jobs):
-            idle.put(Certifier(stack.enter_context(Judge(many=True))))
+            idle.put(Certifier(stack.enter_context(Judge(many=True, device=device))))
 
         def one(item: tuple[Subject, Mutant, bool]) -> Certificate:
             certifier = idle.get()

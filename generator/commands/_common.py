@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -15,6 +15,8 @@ from ..console import Console, debug_flag, here
 from ..errors import UsageError
 from ..records import Puzzle
 from ..session import Hunt, Session
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 SHELF = Path("puzzles")
 """Where new puzzles lie, below the working folder."""
@@ -44,6 +46,17 @@ json_option = click.option(
 folder_argument = click.argument(
     "folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path)
 )
+
+
+def device_option(*, default: str) -> Callable[[Command], Command]:
+    """Return the option that says where submissions work."""
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default=default,
+        show_default=True,
+        help="Where the file works; auto is the GPU where there is one.",
+    )
 
 
 def meant(folder: Path | None, *, open_only: bool = False) -> Path:

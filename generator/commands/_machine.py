@@ -63,11 +63,11 @@ def craft(
     return craft_one(subjects, mutators, seed=seed, bugs=bugs, level=level, progress=progress)
 
 
-def certify(work: Work, *, jobs: int) -> Iterator[Certificate]:
+def certify(work: Work, *, jobs: int, device: str) -> Iterator[Certificate]:
     """Return the certificates of the work, in its order; see `certify.certify_all`."""
     from ..certify import certify_all
 
-    return certify_all(work, jobs=jobs)
+    return certify_all(work, jobs=jobs, device=device)
 
 
 def read_submission(path: Path) -> str:
@@ -78,10 +78,10 @@ def read_submission(path: Path) -> str:
 
 
 def judge(trial: Trial, *, device: str) -> Verdict:
-    """Return the verdict on one file; `auto` is the CPU, which is enough for every promise."""
+    """Return the verdict on one file; see `Judge`."""
     from ..judge import Judge
 
-    with Judge(device="cpu" if device == "auto" else device) as judge:
+    with Judge(device=device) as judge:
         return judge.verdict(trial)
 
 

@@ -12,15 +12,16 @@ from .. import catalogue, library
 from ..console import here
 from ..records import Certificate, Status
 from . import _machine
-from ._common import Verb, json_option, known
+from ._common import Verb, device_option, json_option, known
 
 
 @click.command(cls=Verb)
 @click.option("--subject", metavar="NAME", help="Only this file.")
 @click.option("--mutator", metavar="NAME", help="Only this bug.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Judges at work; 1 by default.")
+@device_option(default="cpu")
 @json_option
-def certify(subject: str | None, mutator: str | None, jobs: int) -> int:
+def certify(subject: str | None, mutator: str | None, jobs: int, device: str) -> int:
     """Prove every mutant; exits with 1 where none of them is a puzzle.
 
     What was proven before is not proven again, so that an interrupted run goes on.
@@ -36,7 +37,7 @@ def certify(subject: str | None, mutator: str | None, jobs: int) -> int:
     ]
     found: list[Certificate] = []
     with here().progress() as report:
-        for certificate in _machine.certify(work, jobs=jobs):
+        for certificate in _machine.certify(work, jobs=jobs, device=device):
             found.append(certificate)
             report(f"{len(found)} of {len(work)}: {certificate.mutator} {certificate.status}")
     seconds = time.monotonic() - begun

@@ -25,6 +25,7 @@ from ._common import (
     Verb,
     clock,
     command_for,
+    device_option,
     folder_argument,
     json_option,
     meant,
@@ -42,12 +43,7 @@ _EXIT_CODES = {
 
 @click.command(cls=Verb)
 @folder_argument
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    help="Where the promises are tried; auto is the CPU.",
-)
+@device_option(default="auto")
 @click.option("--quiet-promises", is_flag=True, help="Do not say which promises are broken.")
 @json_option
 def check(folder: Path | None, device: str, quiet_promises: bool) -> int:

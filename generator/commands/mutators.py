@@ -144,7 +144,7 @@ def _sites_in_file(mutator: Mutator, file: Path) -> list[_Site]:
 def _certify(mutator: Mutator, sites: list[_Site]) -> None:
     work = [(s.subject, s.mutant, mutator.crash_is_the_bug) for s in sites if s.subject is not None]
     with here().progress() as report:
-        for site, proof in zip(sites, _machine.certify(work, jobs=1), strict=True):
+        for site, proof in zip(sites, _machine.certify(work, jobs=1, device="cpu"), strict=True):
             site.certificate = proof
             report(f"line {proof.line}: {proof.status}")
 

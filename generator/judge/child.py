@@ -18,11 +18,13 @@ CLEAN_ENVIRONMENT = {
     "PATH": "/usr/bin:/bin",
     "HOME": "/nonexistent",
     "LANG": "C.UTF-8",
+    # One thread until the worker is confined: the layers hold for the thread that asks.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TORCHINDUCTOR_CACHE_DIR": "/",  # or importing its compiler looks for a folder to write to
 }
+"""All that a court or a worker gets and, confined, all that it needs."""
 
 
 @dataclass(slots=True)
@@ -108,7 +110,7 @@ def spawn(
     """Start `command` in a session of its own; its last argument is `setup` as JSON.
 
     To the setup are added `read_fd`, `write_fd` and `lifeline_fd`, the child's ends of the pipes,
-    `control_fd` where it is given a socket, and `parent`, our process id.
+    `control_fd` where it is given a socket, and, unless it is set, `parent`, our process id.
     """
     with ExitStack() as undo:
         pipes = lay_pipes(undo)
@@ -121,7 +123,7 @@ def spawn(
         if control is not None:
             passed["control_fd"] = control.fileno()
         process = subprocess.Popen(
-            [*command, json.dumps({**setup, **passed, "parent": os.getpid()})],
+            [*command, json.dumps({"parent": os.getpid(), **setup, **passed})],
             pass_fds=tuple(passed.values()),
             stdin=subprocess.DEVNULL,
             stdout=pipes.their_out,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import EnvironmentFault, JudgeError
 from ..records import Outcome, Promise, PromiseResult, Trial, Verdict, VerdictKind
+from . import devices
 from .court_process import CourtProcess, RulingLate
 from .limits import PRACTICE, Limits
 from .protection import rung_here
@@ -25,30 +26,34 @@ class Judge:
     The first verdict starts the court, which stays for the next. `many` is for a caller with
     many trials: workers are then forked where that can be done. Raises EnvironmentFault where it
     cannot work at all. Without a `rung` the worker is confined as strongly as this machine allows.
+    `device` is `cpu`, `cuda` or `auto`.
     """
 
     def __init__(
         self,
         *,
-        device: str = "cpu",
+        device: str = devices.CPU,
         limits: Limits = PRACTICE,
         many: bool = False,
         rung: Rung | None = None,
     ) -> None:
-        if device != "cpu":
-            raise EnvironmentFault(f"the judge works on the device cpu, not on {device}")
         for name in _NEEDED:
             if find_spec(name) is None:
                 raise EnvironmentFault(
                     f"{name} is not installed; install it with: pip install {name}"
                 )
-        self._device = device
+        self._device = devices.resolve(device)
         self._limits = limits
         self._many = many
         self._rung = rung
         self._court: CourtProcess | None = None
         self._closed = threading.Event()
         self._busy = threading.Lock()
+
+    @property
+    def device(self) -> str:
+        """Where the submissions work: `cpu` or `cuda`."""
+        return self._device
 
     def verdict(self, trial: Trial) -> Verdict:
         """Judge one file. Never raises for anything the file does.
@@ -97,7 +102,8 @@ class Judge:
 
     def _hear(self, trial: Trial, hearing: _Hearing) -> None:
         if self._court is None:
-            self._court = CourtProcess(self._limits, self._rung or rung_here(), many=self._many)
+            rung = self._rung or rung_here(self._device)
+            self._court = CourtProcess(self._limits, rung, device=self._device, many=self._many)
         for event in self._court.hold(trial):
             hearing.note(event)
 

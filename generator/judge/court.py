@@ -34,7 +34,8 @@ def main() -> None:
     """Serve trials until the caller is gone."""
     setup = json.loads(sys.argv[1])
     limits = Limits(**setup["limits"])
-    supply = Supply(limits, Rung(setup["rung"]), many=setup["many"])
+    device = setup["device"]
+    supply = Supply(limits, Rung(setup["rung"]), device=device, many=setup["many"])
     _end_with(setup["lifeline_fd"], supply)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's; it closes the lifeline
     reaper.adopt_orphans()
@@ -48,12 +49,14 @@ def main() -> None:
             body, (source, tests) = connection.receive()
             told = {**body, "source": source.decode("utf-8", "surrogatepass")}
             told["tests"] = tests.decode()
-            ruling = _hold(told, supply, limits, tell=connection.send)
+            ruling = _hold(told, supply, limits, device=device, tell=connection.send)
             connection.send({"event": "ruling", "kind": ruling.kind, "reason": ruling.reason})
     supply.kill()
 
 
-def _hold(told: dict[str, Any], supply: Supply, limits: Limits, *, tell: Tell) -> Ruling:
+def _hold(
+    told: dict[str, Any], supply: Supply, limits: Limits, *, device: str, tell: Tell
+) -> Ruling:
     """Hold one trial. Whatever goes wrong here is ours."""
     from .trial import Ruling, Task, hold
 
@@ -71,6 +74,7 @@ def _hold(told: dict[str, Any], supply: Supply, limits: Limits, *, tell: Tell) -
         promises=tuple(told["promises"]),
         public_names=tuple(told["public_names"]),
         seed=told["seed"],
+        device=device,
     )
     try:
         worker = supply.take()

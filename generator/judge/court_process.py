@@ -40,12 +40,13 @@ class RulingLate(Exception):
 class CourtProcess:
     """One court. After an exception of `hold` it must be ended."""
 
-    def __init__(self, limits: Limits, rung: Rung, *, many: bool) -> None:
+    def __init__(self, limits: Limits, rung: Rung, *, device: str, many: bool) -> None:
         self._limits = limits
         self._ready = False
+        setup = {"limits": asdict(limits), "rung": rung, "device": device, "many": many}
         self._child = spawn(
             [sys.executable, "-I", "-B", "-c", _START],
-            {"limits": asdict(limits), "rung": rung, "many": many, "site_dirs": _user_site()},
+            {**setup, "site_dirs": _user_site()},
             environment=_ENVIRONMENT,
             message_bytes=limits.message_bytes,
             output_bytes=limits.output_bytes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,15 +17,19 @@ from typing import Protocol
 
 from ..errors import JudgeError
 from .channel import Channel, ChannelClosed, ChannelTimeout
-from .child import Child, spawn
+from .child import CLEAN_ENVIRONMENT, Child, spawn
+from .devices import CPU
 from .limits import Limits
 from .plain import plain
-from .rungs import Rung, policy_for
-from .worker.frames import FrameError
+from .rungs import LAUNCHED, Rung, policy_for, worker_command
+from .worker.frames import FrameError, Json
 
 _BOOTSTRAP = Path(__file__).resolve().parent / "worker" / "bootstrap.py"
 _NEEDED = ("torch", "numpy", "typing_extensions", "sympy")
 """torch, and what it imports that may lie elsewhere."""
+_FOR_A_GPU = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH")
+_REPEATABLE_GPU = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+"""Without it the same product of matrices may be summed in another order the next time."""
 
 
 class Process(Protocol):
@@ -74,33 +79,52 @@ class Worker:
         self.child.kill()
 
 
-def start_worker(limits: Limits, rung: Rung) -> Worker:
+def start_worker(limits: Limits, rung: Rung, *, device: str) -> Worker:
     """Start a worker; it imports torch while the caller does other things.
 
     Without `site`, so that no `.pth` file runs: the worker sees the standard library and the
     folders that hold torch and numpy.
     """
-    return Worker(_start(limits, rung), rung=rung)
+    return Worker(_start(limits, rung, device=device), rung=rung)
 
 
 def start_nursery(limits: Limits, rung: Rung, control: socket.socket) -> Child:
     """Start a process that imports torch once and then forks workers, asked through `control`."""
-    return _start(limits, rung, control)
+    return _start(limits, rung, device=CPU, control=control)
 
 
-def _start(limits: Limits, rung: Rung, control: socket.socket | None = None) -> Child:
-    setup = {
+def _start(
+    limits: Limits, rung: Rung, *, device: str, control: socket.socket | None = None
+) -> Child:
+    setup: Mapping[str, Json] = {
+        "device": device,
         "site_dirs": _site_dirs(),
         "message_bytes": limits.message_bytes,
         "policy": policy_for(rung).to_json(),
+        **({"parent": None} if rung in LAUNCHED else {}),
     }
-    return spawn(
+    environment = _environment(device)
+    command = worker_command(
+        rung,
         [sys.executable, "-I", "-S", "-B", str(_BOOTSTRAP)],
+        worker_package=_BOOTSTRAP.parent,
+        environment=environment,
+    )
+    return spawn(
+        command,
         setup,
+        environment=environment,
         control=control,
         message_bytes=limits.message_bytes,
         output_bytes=limits.output_bytes,
     )
+
+
+def _environment(device: str) -> Mapping[str, str]:
+    if device == CPU:
+        return CLEAN_ENVIRONMENT
+    passed_on = {name: os.environ[name] for name in _FOR_A_GPU if name in os.environ}
+    return {**CLEAN_ENVIRONMENT, **_REPEATABLE_GPU, **passed_on}
 
 
 def _site_dirs() -> list[str]:

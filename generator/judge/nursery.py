@@ -15,14 +15,17 @@ from .child import lay_pipes
 from .launch import Worker, start_nursery
 from .limits import Limits
 from .plain import plain
-from .rungs import Rung
+from .rungs import LAUNCHED, Rung
 
 _MOST = 64
 
 
-def available() -> bool:
-    """Tell whether a process that has imported torch can be forked on this machine."""
-    return sys.platform == "linux"
+def available(rung: Rung) -> bool:
+    """Tell whether a process that has imported torch can be forked into workers on `rung`.
+
+    Not where a launcher gives each submission a sandbox of its own.
+    """
+    return sys.platform == "linux" and rung not in LAUNCHED
 
 
 class Nursery:

@@ -52,8 +52,8 @@ class Remote:
     def __init__(self, session: Session, limits: Limits) -> None:
         self.mutated: tuple[Key, ...] = ()
         """Positions and keywords of the arguments that the last call changed in place."""
-        self.default_device: str | None = None
-        """Where the submission makes tensors that name no device; None leaves it to torch."""
+        self.on_accelerator = False
+        """Whether calls find their tensors on another device than the default one."""
         self._session = session
         self._limits = limits
         self._errors = RemoteErrors()
@@ -122,7 +122,8 @@ class Remote:
     ) -> Any:
         encoder = self._encoder()
         grad = torch.is_grad_enabled()
-        body: dict[str, Json] = {"ask": "call", "grad": grad, "device": self.default_device}
+        body: dict[str, Json] = {"ask": "call", "grad": grad}
+        body["accelerator"] = self.on_accelerator
         try:
             for name, value in (("function", function), ("args", args), ("kwargs", kwargs)):
                 body[name] = encoder.encode(value)
@@ -261,7 +262,8 @@ class Remote:
             items = [encoder.encode(item, depth + 1) for item in value]
             return ["record", value._path, list(value._fields), *items]
         if isinstance(value, torch.Generator) and value.device.type == "cpu":
-            return ["generator", encoder.buffer(tensor_bytes(value.get_state()))]
+            state = encoder.buffer(tensor_bytes(value.get_state()))
+            return ["generator", state, value.initial_seed()]
         if callable(value) and not isinstance(value, torch.Tensor):
             return ["callback", self._number_of(value)]
         raise Unsendable(f"a {type(value).__name__}")

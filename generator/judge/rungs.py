@@ -23,20 +23,9 @@ from pathlib import Path
 
 from halfhour.generator.errors import JudgeError
 from halfhour.generator.judge import bubblewrap, seatbelt, tryout
+from halfhour.generator.judge.child import CLEAN_ENVIRONMENT
 from halfhour.generator.judge.worker.confine import Layer, Limits, Policy, readable_trees
 from halfhour.generator.judge.worker.confine.attempts import Deed, deeds
-
-ENVIRONMENT: Mapping[str, str] = {
-    # One thread until the worker is confined: the layers hold for the thread that asks.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # torch looks for a folder of its own the first time that it imports its compiler.
-    "TORCHINDUCTOR_CACHE_DIR": "/",
-    "HOME": "/",
-    "LANG": "C.UTF-8",
-}
-"""What a confined worker needs in its environment, and all that it needs."""
 
 PRACTICE = Limits(cpu_seconds=60, data_bytes=2 << 30, address_bytes=8 << 30)
 INTERVIEW = Limits(cpu_seconds=30, data_bytes=1 << 30, address_bytes=4 << 30, threads=64)
@@ -121,7 +110,9 @@ _LAYERS: Mapping[Rung, tuple[Layer, ...]] = {
     Rung.M0: (Layer.LIMITS,),
     Rung.P: (),
 }
-_LAUNCHERS = {Rung.L3: "bubblewrap", Rung.M1: "seatbelt"}
+LAUNCHED: Mapping[Rung, str] = {Rung.L3: "bubblewrap", Rung.M1: "seatbelt"}
+"""The rungs that need another program to start the worker, and the program."""
+
 _READS = frozenset({Deed.SEE_FILE, Deed.READ_FILE, Deed.READ_ENVIRONMENT, Deed.READ_MEMORY})
 _MAY_BE_DONE: Mapping[Rung, frozenset[Deed]] = {
     Rung.L3: frozenset(),
@@ -175,7 +166,7 @@ def worker_command(
     worker: Sequence[str],
     *,
     worker_package: Path,
-    environment: Mapping[str, str] = ENVIRONMENT,
+    environment: Mapping[str, str] = CLEAN_ENVIRONMENT,
 ) -> list[str]:
     """Return the arguments that start `worker` on `rung`; run them with `environment`.
 
@@ -211,7 +202,7 @@ def _try(rung: Rung) -> tryout.Tryout:
     for torch in dict.fromkeys(("", tryout.torch_folder())):
         try:
             outcome = tryout.run(
-                policy_for(rung), environment=ENVIRONMENT, launch=launch, torch=torch
+                policy_for(rung), environment=CLEAN_ENVIRONMENT, launch=launch, torch=torch
             )
         except JudgeError as error:
             return tryout.Tryout(fault=str(error))
@@ -232,7 +223,7 @@ def _shortfall(rung: Rung, outcome: tryout.Tryout) -> str:
 
 
 def _protection(rung: Rung, outcome: tryout.Tryout, notes: Sequence[str]) -> Protection:
-    launcher = (_LAUNCHERS[rung],) if rung in _LAUNCHERS else ()
+    launcher = (LAUNCHED[rung],) if rung in LAUNCHED else ()
     return Protection(
         rung=rung,
         layers=(*launcher, *outcome.layers),

@@ -56,13 +56,16 @@ class Subject:
         return str(self._remote.operate("rng_state"))
 
     @contextmanager
-    def default_device(self, name: str) -> Iterator[None]:
-        """Let the submission's calls make their tensors on this device unless they say where."""
-        before, self._remote.default_device = self._remote.default_device, name
+    def accelerator(self) -> Iterator[None]:
+        """Let calls find their tensors on another device than the default one.
+
+        On a GPU that is so; elsewhere by a stand-in, see `worker/accelerator.py`.
+        """
+        before, self._remote.on_accelerator = self._remote.on_accelerator, True
         try:
             yield
         finally:
-            self._remote.default_device = before
+            self._remote.on_accelerator = before
 
 
 def module_of(subject: Subject, remote: Remote, name: str) -> types.ModuleType:

@@ -6,6 +6,7 @@ import time
 
 from ..errors import JudgeError
 from . import nursery, reaper
+from .devices import CPU
 from .launch import Worker, start_worker
 from .limits import Limits
 from .nursery import Nursery
@@ -19,11 +20,12 @@ class Supply:
     one imports torch while one works.
     """
 
-    def __init__(self, limits: Limits, rung: Rung, *, many: bool) -> None:
+    def __init__(self, limits: Limits, rung: Rung, *, device: str, many: bool) -> None:
         self._limits = limits
         self._rung = rung
+        self._device = device
         self._ahead = many
-        self._forks = many and nursery.available()
+        self._forks = many and device == CPU and nursery.available(rung)
         self._nursery: Nursery | None = None
         self._spare: Worker | None = None
         self._working: Worker | None = None
@@ -41,7 +43,7 @@ class Supply:
             self._spare.child.close()  # it did not live to its trial
             self._spare = None
         if self._spare is None:
-            self._spare = start_worker(self._limits, self._rung)
+            self._spare = start_worker(self._limits, self._rung, device=self._device)
 
     def take(self) -> Worker:
         """Return a worker that has imported torch. Raises JudgeError."""

@@ -15,7 +15,8 @@ from types import ModuleType
 import pytest
 
 from ..records import Outcome, VerdictKind
-from . import tests_text
+from . import comparison, tests_text
+from .devices import CPU
 from .ledger import Finding
 from .limits import Limits
 from .plain import plain
@@ -50,6 +51,7 @@ class Task:
     promises: tuple[str, ...]
     public_names: tuple[str, ...]
     seed: int
+    device: str = CPU
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def hold(
         begun=begun,
         ended=ended,
     )
-    with _importable(task.name, module_of(subject, remote, task.name)):
+    module = module_of(subject, remote, task.name)
+    with _importable(task.name, module), comparison.for_device(task.device):
         status = pytest.main(list(_ARGUMENTS), plugins=[plugin])
     return _rule(task, plugin, session.fault, status)
 

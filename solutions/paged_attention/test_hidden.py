@@ -521,7 +521,7 @@ def test_tensors_are_made_where_the_inputs_are(subject: Any, seed: int) -> None:
     q, k, v = (torch.cat([x, x[:1]]) for x in _rows(texts, [0, 0], lens))
     decode = subject.build_batch(tables, [4, 2], [1, 1], SIZE, pad_to=3)
     other = [store.k.clone()[:, [9, 0]], store.v.clone()[:, [9, 0]]]
-    with subject.default_device("meta"):
+    with subject.accelerator():
         store.write(k, v, batch.slots)
         prompt = subject.paged_attention(q, store, batch, window=9)
         step = subject.decode_attention(q[[4, 7, 8]], store, decode, window=9)

@@ -685,7 +685,7 @@ def test_every_tensor_is_made_beside_the_inputs(subject: Any, seed: int) -> None
     prompts = [row[:n].tolist() for row, n in zip(tokens, lengths.tolist(), strict=True)]
     expected = subject.generate(model, prompts, max_new_tokens=3, eos_id=0)
     try:
-        with subject.default_device("meta"):
+        with subject.accelerator():
             cache = model.new_cache(3)
             last = model.prefill(tokens, lengths, cache, chunk_size=4)
             logits = model(tokens, model.new_cache(3))

@@ -500,7 +500,7 @@ def test_tensors_are_made_where_the_prompts_are(subject: Any, seed: int) -> None
     toy, prompts, answers = _case(rng, [4, 1, 3], [3, 1, 4])
     tensors = [torch.tensor(prompt) for prompt in prompts]
 
-    with subject.default_device("meta"):
+    with subject.accelerator():
         requests = [
             subject.GenerationRequest(prompt, n, stop=((VOCAB,),))
             for prompt, n in zip(tensors, (3, 1, 4), strict=True)

@@ -834,7 +834,7 @@ def test_tensors_are_made_where_the_logits_are(subject: Any) -> None:
     sampler = subject.BatchSampler(params, 4, eos_id=1)
     scores = sampler.process(logits, prompts, outputs)
     out = sampler.sample(logits, prompts, outputs, 2)
-    with subject.default_device("meta"):
+    with subject.accelerator():
         again = subject.BatchSampler(params, 4, eos_id=1)
         scores_again = again.process(logits, prompts, outputs)
         out_again = again.sample(logits, prompts, outputs, 2)

@@ -50,7 +50,8 @@ class FakeField:
         planted = (handmade.MUTANT, toy.mutant("total = 0.0", "total = 0.5"))
         return tuple(replace(mutant, mutator=NAME) for mutant in planted)
 
-    def certify(self, work: _machine.Work, *, jobs: int) -> Iterator[Certificate]:
+    def certify(self, work: _machine.Work, *, jobs: int, device: str) -> Iterator[Certificate]:
+        assert device == "cpu"
         self.jobs.append(jobs)
         for (_, mutant, _), status in zip(work, self.statuses, strict=True):
             yield certificate(mutant, status)

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import pytest
 
 import halfhour.generator
-from halfhour.generator.judge import bubblewrap, rungs, tryout
+from halfhour.generator.judge import bubblewrap, tryout
+from halfhour.generator.judge.child import CLEAN_ENVIRONMENT
 from halfhour.generator.judge.worker.confine import Layer, Limits, Policy, readable_trees
 
 GENERATOR = Path(halfhour.generator.__file__).resolve().parent
@@ -46,10 +47,10 @@ APPLY = "report = confine.apply(confine.Policy.from_json(policy))\n"
 TRY = """
 import json, sys
 from dataclasses import asdict
-from halfhour.generator.judge import rungs, tryout
+from halfhour.generator.judge import child, tryout
 from halfhour.generator.judge.worker.confine import Policy
 policy = Policy.from_json(sys.argv[1])
-print(json.dumps(asdict(tryout.run(policy, environment=rungs.ENVIRONMENT))))
+print(json.dumps(asdict(tryout.run(policy, environment=child.CLEAN_ENVIRONMENT))))
 """
 
 
@@ -89,7 +90,7 @@ def run_child(
     worker = [sys.executable, "-I", "-S", "-B", "-c", LOAD, str(tryout.PACKAGE)]
     return subprocess.run(
         launch([*worker, policy.to_json(), packages, code]),
-        env=dict(rungs.ENVIRONMENT),
+        env=dict(CLEAN_ENVIRONMENT),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -105,7 +106,7 @@ def inside(bwrap: bubblewrap.Bubblewrap) -> Launch:
         bwrap,
         trees=readable_trees(),
         worker_package=tryout.PACKAGE,
-        environment=rungs.ENVIRONMENT,
+        environment=CLEAN_ENVIRONMENT,
     )
 
 

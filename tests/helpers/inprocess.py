@@ -11,6 +11,7 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 from torch.utils._pytree import tree_map
+
+from halfhour.generator.judge.worker.accelerator import accelerator, refuse_default
 
 SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
 torch.set_num_threads(1)  # as the judge has it: on tiny tensors, more threads only wait
@@ -45,7 +48,20 @@ def _copy(leaf: Any) -> Any:
         return leaf.detach().clone()
     if isinstance(leaf, torch.Generator):
         return leaf.clone_state()
+    if inspect.isroutine(leaf):
+        return _called_back(leaf)
     return leaf.copy() if isinstance(leaf, np.ndarray | set) else leaf
+
+
+def _called_back(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what calls a promise's own function as the other process would: by itself."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch._C.DisableTorchFunction():
+            return function(*args, **kwargs)
+
+    return call
 
 
 def _content(value: Any) -> str:
@@ -64,6 +80,7 @@ class Subject:
     def __init__(self, module: types.ModuleType) -> None:
         self._module = module
         self._inside = False
+        self._devices: Callable[[], AbstractContextManager[None]] = nullcontext
         self.mutated: tuple[object, ...] = ()
         for owner in list(vars(module).values()):
             ours = inspect.isclass(owner) and owner.__module__ == module.__name__
@@ -85,7 +102,11 @@ class Subject:
             passed, named = tree_map(_copy, (args[skip:], kwargs))
             self._inside = True
             try:
-                return function(*args[:skip], *passed, **named)
+                with self._devices():
+                    result = function(*args[:skip], *passed, **named)
+                    if self._devices is accelerator:
+                        refuse_default(result)
+                    return result
             finally:
                 self._inside = False
                 given = [*enumerate(args[skip:]), *kwargs.items()]
@@ -103,8 +124,13 @@ class Subject:
         states = (random.getstate(), np.random.get_state(), torch.get_rng_state().tolist())
         return hashlib.sha256(repr(states).encode()).hexdigest()
 
-    def default_device(self, name: str) -> torch.device:
-        return torch.device(name)  # also a context manager
+    @contextmanager
+    def accelerator(self) -> Iterator[None]:
+        self._devices = accelerator
+        try:
+            yield
+        finally:
+            self._devices = nullcontext
 
 
 def _cases(promise: Callable[..., None]) -> Iterator[dict[str, Any]]:

@@ -196,8 +196,8 @@ def test_the_judge_itself_imports_neither_torch_nor_pytest() -> None:
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EnvironmentFault, match="not on cuda"):
-        Judge(device="cuda")
+    with pytest.raises(EnvironmentFault, match="not on mps"):
+        Judge(device="mps")
     monkeypatch.setattr("halfhour.generator.judge.client.find_spec", lambda _: None)
     with pytest.raises(EnvironmentFault, match="pip install torch"):
         Judge()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from halfhour.generator import library
+from halfhour.generator.errors import EnvironmentFault
 from halfhour.generator.judge import Judge, Rung, protection, rungs
 from halfhour.generator.judge.rungs import Protection
-from halfhour.generator.records import Trial, Verdict, VerdictKind
+from halfhour.generator.records import Trial, VerdictKind
 
 CONFINED = (Rung.L1, Rung.L2, Rung.L3)
 
@@ -21,11 +22,12 @@ class Prober:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.rung = Rung.L1
 
     def __call__(self, *, ladder: object) -> Protection:
-        assert ladder
+        assert isinstance(ladder, tuple)
         self.asked += 1
-        return Protection(Rung.L1, layers=(), refused=(), allowed=())
+        return Protection(self.rung, layers=(), refused=(), allowed=())
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def prober(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Prober:
 
 
 def memory(home: Path) -> Path:
-    return home / "cache" / "protection.json"
+    return home / "cache" / "protection-own.json"
 
 
 def test_the_rung_is_tried_once(prober: Prober) -> None:
@@ -74,6 +76,50 @@ def test_a_home_that_cannot_be_written_to_only_means_trying_again(
     assert prober.asked == 2
 
 
+@pytest.fixture
+def as_root(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Make the judge root, or not."""
+    return lambda root: monkeypatch.setattr(protection, "_is_root", lambda: root)
+
+
+@pytest.mark.parametrize(
+    ("rung", "root", "refusal"),
+    [
+        (Rung.L3, True, ""),
+        (Rung.L2, False, ""),
+        (Rung.L1, False, ""),
+        (Rung.L2, True, "as root on rung L2"),
+        (Rung.L0, False, "no more than process separation and no network"),
+        (Rung.P, False, "no more than process separation only"),
+        (Rung.M0, False, "no more than process separation only"),
+    ],
+)
+def test_other_peoples_files_are_run_where_the_kernel_confines_them(
+    prober: Prober, as_root: Callable[[bool], None], rung: Rung, root: bool, refusal: str
+) -> None:
+    prober.rung = rung
+    as_root(root)
+
+    if refusal:
+        with pytest.raises(EnvironmentFault, match=refusal) as raised:
+            protection.rung_for_others()
+        assert "--accept-risk" in str(raised.value)
+    else:
+        assert protection.rung_for_others() is rung
+    assert protection.rung_for_others(accept_risk=True) is rung
+
+
+def test_a_gpus_worker_is_not_confined_and_so_not_for_other_peoples_files(
+    prober: Prober, as_root: Callable[[bool], None]
+) -> None:
+    as_root(False)
+
+    assert protection.rung_here("cuda") is Rung.P
+    with pytest.raises(EnvironmentFault, match="on cuda this machine offers"):
+        protection.rung_for_others("cuda")
+    assert not prober.asked
+
+
 DEEDS = {
     "reads the hidden tests": "open({hidden!r}).read()",
     "reads a file of the user's": "open({planted!r}).read()",
@@ -86,13 +132,25 @@ DEEDS = {
 }
 
 
+@pytest.fixture(scope="module", params=["alone", "in a sandbox"])
+def confined(request: pytest.FixtureRequest, judge: Judge) -> Iterator[Judge]:
+    """A judge whose workers the kernel confines, as strongly as it can with and without help."""
+    if request.param == "alone":
+        if protection.rung_here() not in CONFINED:
+            pytest.skip("this machine's kernel cannot confine a worker")
+        yield judge
+    else:
+        if rungs.probe(ladder=(Rung.L3, Rung.P)).rung is not Rung.L3:
+            pytest.skip("bubblewrap is not installed here, or does not work")
+        with Judge(rung=Rung.L3, many=True) as strict:
+            yield strict
+
+
 @pytest.mark.parametrize("deed", DEEDS)
 def test_a_confined_submission_is_refused(
-    judged: Callable[..., Verdict], tmp_path: Path, deed: str
+    confined: Judge, trial: Callable[..., Trial], tmp_path: Path, deed: str
 ) -> None:
     """The deed raises, wherever it is tried; the file is judged by what it returns."""
-    if protection.rung_here() not in CONFINED:
-        pytest.skip("this machine's kernel cannot confine a worker")
     (tmp_path / "planted").write_text("private", encoding="utf-8")
     hidden = library.BUILT_IN / "token_sampler" / "test_hidden.py"
     code = DEEDS[deed].format(hidden=str(hidden), planted=str(tmp_path / "planted"))
@@ -106,7 +164,10 @@ def deed():
 """
     tests = "def test_deed(subject):\n    assert subject.deed() != 'done'\n"
 
-    assert judged(source, tests).kind is VerdictKind.FIXED
+    verdict = confined.verdict(trial(source, tests))
+
+    assert verdict.kind is VerdictKind.FIXED
+    assert verdict.rung in CONFINED
     assert (tmp_path / "planted").read_text(encoding="utf-8") == "private"
 
 

@@ -11,18 +11,22 @@ import threading
 _PR_SET_PDEATHSIG = 1
 
 
-def stay_attached(parent: int, lifeline_fd: int) -> None:
-    """End this process when its parent ends: by the kernel on Linux, elsewhere by the lifeline."""
+def stay_attached(parent: int | None, lifeline_fd: int) -> None:
+    """End this process when its parent ends: by the kernel on Linux, elsewhere by the lifeline.
+
+    `parent` is None where a launcher stands between, whose number in here nobody knows; it ends
+    with the court, and this process with it.
+    """
     if sys.platform == "linux":
         die_with_parent(parent)
     else:
         end_with(lifeline_fd)
 
 
-def die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int | None) -> None:
     """Have the kernel kill this process when its parent ends (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was asked
+    if parent is not None and os.getppid() != parent:  # it ended before the kernel was asked
         os._exit(1)
 
 

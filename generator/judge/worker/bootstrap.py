@@ -34,7 +34,13 @@ def main() -> None:
         nursery.main(setup["control_fd"], setup["message_bytes"], setup["policy"])
     else:
         serve = importlib.import_module(f"{PACKAGE}.serve")
-        serve.main(setup["read_fd"], setup["write_fd"], setup["message_bytes"], setup["policy"])
+        serve.main(
+            setup["read_fd"],
+            setup["write_fd"],
+            setup["message_bytes"],
+            setup["policy"],
+            device=setup["device"],
+        )
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ from __future__ import annotations
 import builtins
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from . import confine, fingerprint, source
+from . import accelerator, confine, fingerprint, source
 from .connection import Connection
 from .frames import FrameTooLarge, Json
 from .objects import Objects, describe_error
@@ -28,24 +28,35 @@ from .operations import OPERATIONS, seed
 from .wire import Decoder, Encoder, Reader, TooLarge, Unsendable, WireError
 
 
-def main(read_fd: int, write_fd: int, message_bytes: int, policy: str) -> None:
+def main(
+    read_fd: int, write_fd: int, message_bytes: int, policy: str, *, device: str = "cpu"
+) -> None:
     """Take the layers of the policy, say that all is ready, serve until the other end is gone.
 
-    Raises ConfinementError if a layer cannot be taken.
+    Raises ConfinementError if a layer cannot be taken, RuntimeError if there is no such device.
     """
     torch.set_num_threads(1)
+    _forbid_short_floats()
     confine.apply(confine.Policy.from_json(policy))
+    torch.ones(2, 2, device=device) @ torch.ones(2, 2, device=device)  # wakes the device up
     connection = Connection(read_fd, write_fd, message_bytes=message_bytes)
     connection.send({"answer": "ready"})
-    Server(connection, message_bytes=message_bytes).serve()
+    Server(connection, message_bytes=message_bytes, device=device).serve()
+
+
+def _forbid_short_floats() -> None:
+    """Have a GPU multiply float32 as float32, not as TF32 with ten bits after the point."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 class Server:
-    """Serves one submission."""
+    """Serves one submission, whose arguments lie on `device`."""
 
-    def __init__(self, connection: Connection, *, message_bytes: int) -> None:
+    def __init__(self, connection: Connection, *, message_bytes: int, device: str = "cpu") -> None:
         self._connection = connection
         self._message_bytes = message_bytes
+        self._device = device
         self._thread = threading.get_ident()
         self._objects = Objects()
         self._file_name = ""
@@ -54,7 +65,7 @@ class Server:
         self._readers: dict[str, Reader] = {
             **self._objects.readers,
             "op": _read_operation,
-            "generator": _read_generator,
+            "generator": self._read_generator,
             "callback": self._read_callback,
         }
         self._ask = {"load": self._load, "call": self._call, "vjp": self._vjp}
@@ -92,7 +103,8 @@ class Server:
         seed(body["seed"])
         try:
             text = buffers[0].decode()
-            self._objects.module = source.load(body["name"], text)
+            with self._devices(False):
+                self._objects.module = source.load(body["name"], text)
         except BaseException as error:
             return {"answer": "unloaded", **source.load_failure(error, self._file_name)}
         missing = [path for path in body["names"] if not self._offers(path)]
@@ -106,13 +118,15 @@ class Server:
                 sources.append(tensor)
             return tensor
 
-        decoder = Decoder(buffers, self._readers, seen=seen)
+        decoder = Decoder(buffers, self._readers, device=self._device, seen=seen)
         function = decoder.decode(body["function"])
         args, kwargs = decoder.decode(body["args"]), decoder.decode(body["kwargs"])
         before = fingerprint.fingerprints(args, kwargs)
         try:
-            with _modes(body):
+            with torch.set_grad_enabled(body["grad"]), self._devices(body["accelerator"]):
                 result = function(*args, **kwargs)
+                if body["accelerator"] and self._device == "cpu":
+                    accelerator.refuse_default(result)
         finally:
             after = fingerprint.fingerprints(args, kwargs)
             self._changed = fingerprint.changed(before, after)
@@ -125,7 +139,7 @@ class Server:
         """Answer the product of a gradient with the Jacobian of one result of a call."""
         sources, results = self._objects.held(body["graph"])
         result: torch.Tensor = results[body["result"]]
-        gradient = Decoder(buffers, {}).decode(body["gradient"])
+        gradient = Decoder(buffers, {}, device=self._device).decode(body["gradient"])
         # A weighted sum has this product as its gradient. To pass `grad_outputs` instead would
         # import sympy, for a second, in every worker.
         weighted = (result * gradient.conj()).sum()
@@ -158,6 +172,31 @@ class Server:
     def _encoder(self) -> Encoder:
         return Encoder(self._objects.describe, message_bytes=self._message_bytes)
 
+    @contextmanager
+    def _devices(self, accelerator_wanted: bool) -> Iterator[None]:
+        """Where a call finds its devices.
+
+        On a GPU tensors are made there by default, for so are the modules that a promise builds;
+        but a call that must not rely on that has the CPU for its default, as in earnest.
+        """
+        if self._device != "cpu":
+            with nullcontext() if accelerator_wanted else torch.device(self._device):
+                yield
+        else:
+            with accelerator.accelerator() if accelerator_wanted else nullcontext():
+                yield
+
+    def _read_generator(self, decoder: Decoder, fields: list[Any], _: int) -> torch.Generator:
+        index, initial_seed = fields
+        state = decoder.take(index)
+        generator = torch.Generator(self._device)
+        if self._device != "cpu":  # the states of another device's generator mean nothing to it
+            return generator.manual_seed(initial_seed)
+        if not state:
+            raise WireError("a generator without a state")
+        generator.set_state(torch.frombuffer(state, dtype=torch.uint8))
+        return generator
+
     # --- callbacks
 
     def _read_callback(self, _: Decoder, fields: list[Any], __: int) -> Any:
@@ -183,21 +222,11 @@ class Server:
             reply, buffers = self._connection.receive()
             match reply["ask"]:
                 case "returned":
-                    return Decoder(buffers, self._readers).decode(reply["value"])
+                    decoder = Decoder(buffers, self._readers, device=self._device)
+                    return decoder.decode(reply["value"])
                 case "failed":
                     raise _callback_error(reply)
             self._answer(reply, buffers)
-
-
-@contextmanager
-def _modes(body: Json) -> Iterator[None]:
-    """Put the gradient mode and the default device that the caller has around a call."""
-    with torch.set_grad_enabled(body["grad"]):
-        if body["device"] is None:
-            yield
-        else:
-            with torch.device(body["device"]):
-                yield
 
 
 def _callback_error(reply: Json) -> Exception:
@@ -216,13 +245,3 @@ def _callback_error(reply: Json) -> Exception:
 def _read_operation(_: Decoder, fields: list[Any], __: int) -> Any:
     (name,) = fields
     return OPERATIONS[name]
-
-
-def _read_generator(decoder: Decoder, fields: list[Any], _: int) -> torch.Generator:
-    (index,) = fields
-    generator = torch.Generator()
-    state = decoder.take(index)
-    if not state:
-        raise WireError("a generator without a state")
-    generator.set_state(torch.frombuffer(state, dtype=torch.uint8))
-    return generator

@@ -2,9 +2,9 @@
 
 A value is itself in JSON where JSON says exactly the same (None, bool, str, finite float, int up
 to 2**53), else a list `[tag, ...]`. Only exact built-in types cross by value; a tensor is its
-dtype, shape and bytes, and is rebuilt as a plain contiguous `torch.Tensor` on the CPU, so neither
-subclass nor alias nor hook survives the trip. What is neither is for the side's own `foreign`
-function: handles, functions, classes, callbacks.
+dtype, shape and bytes, and is rebuilt as a plain contiguous `torch.Tensor` on the device of the
+side that decodes it, so neither subclass nor alias nor hook survives the trip. What is neither is
+for the side's own `foreign` function: handles, functions, classes, callbacks.
 
 Decoding trusts nothing: any fault is a WireError.
 """
@@ -38,6 +38,9 @@ TORCH_DTYPES: dict[str, torch.dtype] = {
 }
 _TORCH_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
+_DEVICES = ("cpu", "cuda")
+"""Where the elements of a tensor can lie; on `meta` there are none."""
+
 NUMPY_DTYPES = frozenset(
     (
         *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"),
@@ -64,8 +67,8 @@ class TooLarge(Unsendable):
 
 
 def tensor_bytes(tensor: torch.Tensor) -> Buffer:
-    """Return the elements of a CPU tensor in row-major order."""
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    """Return the elements of a tensor in row-major order."""
+    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data if flat.numel() else b""
 
 
@@ -73,7 +76,7 @@ def is_plain(tensor: torch.Tensor) -> bool:
     """Tell whether the tensor is exactly its dtype, its shape and its bytes."""
     return (
         type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        and tensor.device.type == "cpu"
+        and tensor.device.type in _DEVICES
         and tensor.layout is torch.strided
         and tensor.dtype in _TORCH_NAMES
     )
@@ -123,7 +126,7 @@ class Encoder:
 class Decoder:
     """Decodes the values of one message. Every buffer is used at most once, so nothing aliases.
 
-    `seen` is called with each tensor as it is rebuilt and returns what takes its place.
+    Tensors are rebuilt on `device`; `seen` is called with each and returns what takes its place.
     """
 
     def __init__(
@@ -131,8 +134,10 @@ class Decoder:
         buffers: list[bytearray],
         foreign: Mapping[str, Reader],
         *,
+        device: str = "cpu",
         seen: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
     ) -> None:
+        self.device = device
         self.seen = seen
         self._buffers: list[bytearray | None] = list(buffers)
         self._foreign = foreign
@@ -349,6 +354,7 @@ def _read_tensor(decoder: Decoder, fields: list[Any], _: int) -> torch.Tensor:
         tensor = (torch.frombuffer(content, dtype=torch.uint8) != 0).reshape(shape)
     else:
         tensor = torch.frombuffer(content, dtype=dtype).reshape(shape)
+    tensor = tensor.to(decoder.device)
     if requires_grad is True:
         tensor.requires_grad_()
     elif requires_grad is not False:

@@ -12,6 +12,7 @@ import pytest
 from confinement import APPLY, IN_SANDBOX, Confined, Launch, OrdinaryUser, Tries, run_child
 
 from halfhour.generator.judge import bubblewrap, rungs, tryout
+from halfhour.generator.judge.child import CLEAN_ENVIRONMENT
 from halfhour.generator.judge.worker.confine import Kernel, Layer, Limits, Policy, landlock
 
 
@@ -83,7 +84,7 @@ def tries(request: pytest.FixtureRequest, missing: Mapping[Layer, str]) -> Tries
             known[layers] = (
                 ordinary.try_everything(policy)
                 if ordinary
-                else tryout.run(policy, environment=rungs.ENVIRONMENT)
+                else tryout.run(policy, environment=CLEAN_ENVIRONMENT)
             )
         return known[layers]
 

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from confinement import IN_SANDBOX, Confined, inside, linux_only
 
-from halfhour.generator.judge import bubblewrap, rungs, tryout
+from halfhour.generator.judge import bubblewrap, tryout
+from halfhour.generator.judge.child import CLEAN_ENVIRONMENT
 from halfhour.generator.judge.worker.confine import Tree, readable_trees
 
 pytestmark = linux_only
@@ -139,7 +140,7 @@ def test_a_worker_has_no_network_and_no_host_name(see: See) -> None:
 
 
 def test_a_worker_has_only_the_environment_it_was_given(see: See) -> None:
-    assert see("{**os.environ, 'PWD': None}") == {**rungs.ENVIRONMENT, "PWD": None}
+    assert see("{**os.environ, 'PWD': None}") == {**CLEAN_ENVIRONMENT, "PWD": None}
 
 
 def test_nothing_in_the_sandbox_can_be_written(see: See) -> None:

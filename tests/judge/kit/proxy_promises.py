@@ -70,12 +70,12 @@ def test_global_generators_are_watched(subject: Any) -> None:
     assert subject.drawn_globally() == first
 
 
-def test_the_default_device_is_switched_there_alone(subject: Any) -> None:
-    """Only tensors that the file makes without saying where land on the default device."""
-    with subject.default_device("meta"):
+def test_the_accelerator_is_over_there_alone(subject: Any) -> None:
+    """A tensor that the file makes without saying where does not lie beside the inputs."""
+    with subject.accelerator():
         assert subject.positions_like(torch.ones(2, 3)).tolist() == [0, 1, 2]
-        assert torch.ones(1).device.type == "cpu"
-        with pytest.raises(Exception, match="cannot be sent"):
+        assert torch.ones(1).device == torch.device("cpu")
+        with pytest.raises(RuntimeError, match="default device"):
             subject.positions(3)
     assert subject.positions(3).tolist() == [0, 1, 2]
 
