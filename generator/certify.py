@@ -105,6 +105,7 @@ class Certifier:
             level=level(len(broken), len(subject.promises)) if certified else 0,
             seeds=seeds(subject),
             torch=_version("torch").partition("+")[0],
+            device=self._judge.device,
         )
 
     def _examine(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from halfhour.generator.errors import EnvironmentFault
-from halfhour.generator.judge import devices
+from halfhour.generator.judge import devices, warm
+
+os.environ[warm.MINUTES] = "0"  # no judge outlives the tests, but where one is what is tested
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -78,9 +78,11 @@ def read_submission(path: Path) -> str:
 
 
 def judge(trial: Trial, *, device: str) -> Verdict:
-    """Return the verdict on one file; see `Judge`."""
-    from ..judge import Judge
+    """Return the verdict on one file, from a judge that is warm if there can be one."""
+    from ..judge import Judge, warm
 
+    if ruled := warm.verdict(trial, device=device):
+        return ruled
     with Judge(device=device) as judge:
         return judge.verdict(trial)
 

@@ -13,7 +13,7 @@ them apart when they are compared. What does not go through torch's own function
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from typing import Any
 from unittest import mock
@@ -53,6 +53,12 @@ def accelerator() -> Iterator[None]:
     """Put the calls within under the rules of two devices."""
     with _Rules(), mock.patch.object(torch, "Generator", _Generator):
         yield
+
+
+def outside() -> AbstractContextManager[None]:
+    """Return a context in which what is done for the caller is under no rules."""
+    context: AbstractContextManager[None] = torch._C.DisableTorchFunction()
+    return context
 
 
 def refuse_default(value: Any) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from . import accelerator, confine, fingerprint, source
+from .accelerator import outside
 from .connection import Connection
 from .frames import FrameTooLarge, Json
 from .objects import Objects, describe_error
@@ -214,7 +215,8 @@ class Server:
         encoder = self._encoder()
         body: Json = {"answer": "callback", "request": self._request, "number": number}
         try:
-            body |= {"args": encoder.encode(args), "kwargs": encoder.encode(kwargs)}
+            with outside():
+                body |= {"args": encoder.encode(args), "kwargs": encoder.encode(kwargs)}
             self._connection.send(body, encoder.buffers)
         except (Unsendable, FrameTooLarge) as error:
             raise TypeError(f"a function that was passed in cannot take this: {error}") from None
@@ -223,7 +225,8 @@ class Server:
             match reply["ask"]:
                 case "returned":
                     decoder = Decoder(buffers, self._readers, device=self._device)
-                    return decoder.decode(reply["value"])
+                    with outside():
+                        return decoder.decode(reply["value"])
                 case "failed":
                     raise _callback_error(reply)
             self._answer(reply, buffers)

@@ -1,0 +1,136 @@
+"""The keeper: a judge that stays some minutes, for its user alone, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from halfhour.generator.judge import warm
+from halfhour.generator.records import Outcome, Trial, VerdictKind
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the keeper is for Linux alone")
+
+SOURCE = "import os\ndef pid():\n    return os.getpid()\ndef parent():\n    return os.getppid()\n"
+HONEST = "def test_pid(subject):\n    assert subject.pid() > 1\n"
+BROKEN = "def test_pid(subject):\n    assert subject.pid() < 1\n"
+LATE = "import time\ndef pid():\n    time.sleep(60)\n"
+STAYS = "0.1"
+"""Minutes."""
+
+
+def keepers() -> set[int]:
+    """Return the keepers that this test's address belongs to."""
+    wanted = warm.address("cpu").hex()
+    found = subprocess.run(["pgrep", "-f", wanted], capture_output=True, text=True, check=False)
+    return {int(pid) for pid in found.stdout.split()}
+
+
+def ended(pids: set[int]) -> bool:
+    patience = time.monotonic() + 30
+    while pids & keepers() and time.monotonic() < patience:
+        for pid in pids:
+            os.waitpid(pid, os.WNOHANG)
+        time.sleep(0.05)
+    return not pids & keepers()
+
+
+@pytest.fixture
+def stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let keepers stay, and see that they go."""
+    monkeypatch.setenv(warm.MINUTES, STAYS)
+    yield
+    assert ended(keepers())
+
+
+@pytest.mark.usefixtures("stays")
+def test_one_keeper_gives_every_verdict_and_then_goes(trial: Callable[..., Trial]) -> None:
+    first = warm.verdict(trial(SOURCE, HONEST), device="cpu")
+    kept = keepers()
+    second = warm.verdict(trial(SOURCE, BROKEN), device="cpu")
+    third = warm.verdict(trial("def pid(:\n", HONEST), device="cpu")
+
+    assert len(kept) == 1
+    assert keepers() == kept
+    assert [v.kind for v in (first, second, third) if v] == [
+        VerdictKind.FIXED,
+        VerdictKind.NOT_FIXED,
+        VerdictKind.INVALID,
+    ]
+    assert second is not None
+    assert second.results[0].outcome is Outcome.WRONG
+    assert second.results[0].promise.name == "test_pid"
+    assert ended(kept)
+    with socket.socket(socket.AF_UNIX) as connection, pytest.raises(ConnectionRefusedError):
+        connection.connect(warm.address("cpu"))
+
+
+@pytest.mark.usefixtures("stays")
+def test_a_keeper_ends_at_once_when_its_caller_goes_away() -> None:
+    """Ctrl-C during a check: what it started must not run on."""
+    monkey = f"""
+from halfhour.generator.judge import warm
+from halfhour.generator.records import Promise, Trial
+warm.verdict(Trial("kit", {LATE!r}, {HONEST!r}, (Promise("test_pid", ""),), (), 1), device="cpu")
+"""
+    caller = subprocess.Popen([sys.executable, "-c", monkey])
+    patience = time.monotonic() + 30
+    while not (kept := keepers()) and time.monotonic() < patience:
+        time.sleep(0.02)
+    time.sleep(0.5)
+    caller.kill()
+    caller.wait()
+    begun = time.monotonic()
+
+    assert kept
+    while kept & keepers() and time.monotonic() < begun + 5:
+        time.sleep(0.05)
+    assert not kept & keepers()
+
+
+def test_who_listens_for_another_user_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, trial: Callable[..., Trial]
+) -> None:
+    monkeypatch.setenv(warm.MINUTES, STAYS)
+    monkeypatch.setattr(warm, "_START_S", 0.2)
+    with socket.socket(socket.AF_UNIX) as squatter:
+        squatter.bind(warm.address("cpu"))
+        squatter.listen()
+        monkeypatch.setattr(warm, "same_user", lambda _: False)
+
+        assert warm.verdict(trial(SOURCE, HONEST), device="cpu") is None
+
+
+def test_a_process_is_known_by_the_user_that_runs_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert warm.same_user(ours)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "geteuid", lambda: 12345)
+            assert not warm.same_user(ours)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1"])
+def test_nobody_has_to_keep_one(
+    monkeypatch: pytest.MonkeyPatch, trial: Callable[..., Trial], minutes: str
+) -> None:
+    monkeypatch.setenv(warm.MINUTES, minutes)
+
+    assert warm.verdict(trial(SOURCE, HONEST), device="cpu") is None
+    assert not keepers()
+
+
+def test_another_judge_has_another_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A keeper of yesterday's text must not judge today."""
+    monkeypatch.setattr(warm, "_HERE", tmp_path)
+    (tmp_path / "court.py").write_text("one", encoding="utf-8")
+    before = warm.address("cpu")
+    os.utime(tmp_path / "court.py", ns=(1, 1))
+
+    assert before not in (warm.address("cpu"), warm.address("cuda"))
