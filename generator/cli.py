@@ -30,6 +30,7 @@ _SECTIONS = {
         "reset": "hunt:reset",
         "reveal": "hunt:reveal",
     },
+    "Judge others": {"grade": "grade:grade"},
     "Make bugs and files": {
         "mutators": "mutators:mutators",
         "subjects": "subjects:subjects",

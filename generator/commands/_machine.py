@@ -21,6 +21,9 @@ from ..records import (
 if TYPE_CHECKING:
     from halfhour.mutators import Mutator
 
+    from ..grade import Graded
+    from ..judge.rungs import Protection
+
 Work = Sequence[tuple[Subject, Mutant, bool]]
 
 
@@ -85,6 +88,22 @@ def judge(trial: Trial, *, device: str) -> Verdict:
         return ruled
     with Judge(device=device) as judge:
         return judge.verdict(trial)
+
+
+def grade(
+    answer: Answer, name: str, files: Sequence[Path], *, device: str, accept_risk: bool
+) -> Iterator[Graded]:
+    """Return what became of each file; see `grade.grade`."""
+    from ..grade import grade as grade_all
+
+    return grade_all(answer, name, files, device=device, accept_risk=accept_risk)
+
+
+def protection() -> Protection:
+    """Try everything in children; return the strongest rung and what was really refused there."""
+    from ..judge import rungs
+
+    return rungs.probe()
 
 
 def meaning_of(rung: str) -> str:

@@ -69,7 +69,7 @@ def doctor() -> int:
 def _below(finding: Finding) -> list[str]:
     """Return what is said below a finding; what is to be typed stays on one line."""
     if not finding.ok:
-        return [finding.todo]
+        return [finding.todo, *textwrap.wrap(finding.meaning, 84)]
     return textwrap.wrap(finding.meaning, 84)
 
 
@@ -157,4 +157,27 @@ def _judge() -> Finding:
     return Finding("judge", True, found, meaning=_machine.meaning_of(verdict.rung))
 
 
-_LOOKS: tuple[Callable[[], Finding], ...] = (_python, _torch, _cuda, _ruff, _state, _judge)
+def _sandbox() -> Finding:
+    """Say on which rung other people's files would run, and what a child was refused on it."""
+    todo = (
+        "on Linux: install bubblewrap (apt-get install bubblewrap); without it, grade other"
+        " people's files as an ordinary user, in a container or a virtual machine"
+    )
+    try:
+        found = _machine.protection()
+    except HalfhourError as error:
+        return Finding("sandbox", False, str(error), todo, needed=False)
+    told = [f"layers: {', '.join(found.layers) or 'none'}."]
+    told += [f"Refused: {', '.join(found.refused)}."] if found.refused else []
+    told += [f"Not refused: {', '.join(found.allowed)}."] if found.allowed else []
+    strong = found.rung in ("L3", "L2", "L1")
+    words = f"{found.rung} ({found.rung.label})"
+    return Finding(
+        "sandbox", strong, words, todo, meaning=" ".join([*told, *found.notes]), needed=False
+    )
+
+
+_LOOKS: tuple[Callable[[], Finding], ...] = (
+    *(_python, _torch, _cuda, _ruff, _state),
+    *(_judge, _sandbox),
+)

@@ -9,7 +9,7 @@ are never evidence. Nothing is pickled. Every wait has a deadline, and no proces
 
 from .client import Judge
 from .intake import read_submission
-from .limits import PRACTICE, Limits
+from .limits import INTERVIEW, PRACTICE, Limits
 from .rungs import Rung
 
-__all__ = ["PRACTICE", "Judge", "Limits", "Rung", "read_submission"]
+__all__ = ["INTERVIEW", "PRACTICE", "Judge", "Limits", "Rung", "read_submission"]

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from halfhour.generator.judge.worker.confine import Tree
+from .worker.confine import Tree
 
 DEVICES = ("/dev/null", "/dev/urandom")
 

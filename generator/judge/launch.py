@@ -22,6 +22,7 @@ from .devices import CPU
 from .limits import Limits
 from .plain import plain
 from .rungs import LAUNCHED, Rung, policy_for, worker_command
+from .worker import confine
 from .worker.frames import FrameError, Json
 
 _BOOTSTRAP = Path(__file__).resolve().parent / "worker" / "bootstrap.py"
@@ -100,7 +101,7 @@ def _start(
         "device": device,
         "site_dirs": _site_dirs(),
         "message_bytes": limits.message_bytes,
-        "policy": policy_for(rung).to_json(),
+        "policy": policy_for(rung, limits=_kernel_limits(limits)).to_json(),
         **({"parent": None} if rung in LAUNCHED else {}),
     }
     environment = _environment(device)
@@ -117,6 +118,15 @@ def _start(
         control=control,
         message_bytes=limits.message_bytes,
         output_bytes=limits.output_bytes,
+    )
+
+
+def _kernel_limits(limits: Limits) -> confine.Limits:
+    """Return what the kernel holds a worker to; addresses are cheap, and many stay unused."""
+    return confine.Limits(
+        cpu_seconds=limits.cpu_s,
+        data_bytes=limits.memory_bytes,
+        address_bytes=4 * limits.memory_bytes,
     )
 
 

@@ -19,6 +19,12 @@ class Limits:
     """For what one call passes in, and for what it returns."""
     output_bytes: int = 64 << 10
     """Kept of what the submission prints; the rest is dropped."""
+    memory_bytes: int = 2 << 30
+    """For the submission's own data, on rungs whose kernel counts it."""
+    cpu_s: int = 60
+    """Of the processor's time, kept by the kernel should the clock on the wall not be."""
 
 
 PRACTICE = Limits()
+INTERVIEW = Limits(load_s=5.0, verdict_s=30.0, memory_bytes=1 << 30, cpu_s=30)
+"""For the files of others: less to waste, as many of them wait."""

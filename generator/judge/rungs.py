@@ -21,14 +21,15 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from halfhour.generator.errors import JudgeError
-from halfhour.generator.judge import bubblewrap, seatbelt, tryout
-from halfhour.generator.judge.child import CLEAN_ENVIRONMENT
-from halfhour.generator.judge.worker.confine import Layer, Limits, Policy, readable_trees
-from halfhour.generator.judge.worker.confine.attempts import Deed, deeds
+from ..errors import JudgeError
+from . import bubblewrap, seatbelt, tryout
+from .child import CLEAN_ENVIRONMENT
+from .worker.confine import Layer, Limits, Policy, readable_trees
+from .worker.confine.attempts import Deed, deeds
 
-PRACTICE = Limits(cpu_seconds=60, data_bytes=2 << 30, address_bytes=8 << 30)
-INTERVIEW = Limits(cpu_seconds=30, data_bytes=1 << 30, address_bytes=4 << 30, threads=64)
+PRACTICE = Limits()
+THREADS = 64
+"""For a worker whose threads are counted apart from what else the user runs."""
 
 _VERDICT = "The submission cannot change the verdict except by returning correct values"
 _LINUX = "as far as the Linux kernel enforces it"
@@ -156,9 +157,8 @@ def probe(*, ladder: Sequence[Rung] = ()) -> Protection:
 
 def policy_for(rung: Rung, *, limits: Limits = PRACTICE) -> Policy:
     """Return what a worker on `rung` has to apply to itself."""
-    if rung not in (Rung.L3, Rung.L2):
-        limits = replace(limits, threads=None)  # they would be counted with all that the user runs
-    return Policy(layers=_LAYERS[rung], limits=limits)
+    apart = rung in (Rung.L3, Rung.L2)
+    return Policy(layers=_LAYERS[rung], limits=replace(limits, threads=THREADS if apart else None))
 
 
 def worker_command(

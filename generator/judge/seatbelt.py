@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from halfhour.generator.judge.worker.confine import Tree
+from .worker.confine import Tree
 
 SANDBOX_EXEC = "/usr/bin/sandbox-exec"
 SYSTEM = ("/usr/lib", "/System/Library", "/System/Volumes/Preboot/Cryptexes")

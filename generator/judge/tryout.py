@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from halfhour.generator.judge.worker import confine
-from halfhour.generator.judge.worker.confine.attempts import Deed, Targets
+from .worker import confine
+from .worker.confine.attempts import Deed, Targets
 
 PACKAGE = Path(confine.__file__).resolve().parent
 SECONDS = 60

@@ -10,10 +10,15 @@ from types import SimpleNamespace
 import pytest
 from standins import FakeJudge, Run, the_object
 
+from halfhour.generator.commands import _machine
 from halfhour.generator.errors import JudgeError
+from halfhour.generator.judge.rungs import Protection, Rung
 from halfhour.generator.records import Trial, Verdict, VerdictKind
 
-CHECKS = ["python", "torch", "cuda", "ruff", "state", "judge"]
+CHECKS = ["python", "torch", "cuda", "ruff", "state", "judge", "sandbox"]
+STRONG = Protection(
+    Rung.L2, layers=("landlock", "seccomp"), refused=("read a file",), allowed=("see a file",)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +28,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, judge: FakeJudge) -> None:
     cuda = SimpleNamespace(is_available=lambda: True, get_device_name=lambda _: "a GPU")
     torch = SimpleNamespace(__version__="2.13.0", cuda=cuda)
     monkeypatch.setattr(importlib, "import_module", lambda _: torch)
+    monkeypatch.setattr(_machine, "protection", lambda: STRONG)
 
 
 def found_by(run: Run) -> dict[str, dict[str, object]]:
@@ -55,6 +61,29 @@ def test_it_says_what_the_rung_protects_and_what_it_does_not(run: Run) -> None:
     assert "tricks in Python cannot make one" in str(judge["meaning"])
     assert "whatever you can do with your files" in str(judge["meaning"])
     assert "tricks in Python" in run("doctor").stdout
+
+
+def test_it_says_what_a_child_was_really_refused(run: Run) -> None:
+    sandbox = found_by(run)["sandbox"]
+
+    assert sandbox["found"] == "L2 (confined)"
+    assert sandbox["meaning"] == (
+        "layers: landlock, seccomp. Refused: read a file. Not refused: see a file."
+    )
+
+
+def test_a_machine_that_confines_nothing_is_no_fault_and_says_what_to_do(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weak = Protection(Rung.P, layers=(), refused=(), allowed=("fork",), notes=("L3: no bwrap.",))
+    monkeypatch.setattr(_machine, "protection", lambda: weak)
+
+    ended = run("doctor")
+
+    assert ended.exit_code == 0
+    assert "none sandbox   process (process separation only)" in ended.stdout
+    assert "apt-get install bubblewrap" in ended.stdout
+    assert "L3: no bwrap." in ended.stdout
 
 
 def test_no_torch_exits_with_four_and_says_what_to_do(

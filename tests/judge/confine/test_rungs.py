@@ -13,7 +13,7 @@ import pytest
 from confinement import Launch, OrdinaryUser
 
 from halfhour.generator.errors import JudgeError
-from halfhour.generator.judge import bubblewrap, rungs, tryout
+from halfhour.generator.judge import INTERVIEW, PRACTICE, bubblewrap, rungs, tryout
 from halfhour.generator.judge.rungs import Rung
 from halfhour.generator.judge.tryout import Tryout
 from halfhour.generator.judge.worker.confine import Layer, Limits, Policy
@@ -205,15 +205,18 @@ def test_a_rung_has_its_layers(rung: Rung, layers: set[Layer]) -> None:
 @pytest.mark.parametrize("rung", Rung)
 def test_threads_are_limited_only_where_they_are_counted_apart(rung: Rung) -> None:
     """Elsewhere all that the user runs would count, and honest threads fail."""
-    policy = rungs.policy_for(rung, limits=rungs.INTERVIEW)
+    policy = rungs.policy_for(rung, limits=Limits(data_bytes=1 << 30))
 
     assert policy.limits.threads == (64 if rung in (Rung.L3, Rung.L2) else None)
     assert policy.limits.data_bytes == 1 << 30
 
 
-def test_practice_allows_more_than_an_interview() -> None:
-    assert rungs.policy_for(Rung.L2).limits == rungs.PRACTICE
-    assert Limits(cpu_seconds=60, data_bytes=2 << 30, address_bytes=8 << 30) == rungs.PRACTICE
+def test_an_interview_allows_less_than_practice() -> None:
+    practice, interview = PRACTICE, INTERVIEW
+
+    assert interview.memory_bytes < practice.memory_bytes
+    assert interview.verdict_s < practice.verdict_s
+    assert interview.cpu_s < practice.cpu_s
 
 
 def test_a_rung_without_a_launcher_starts_the_worker_as_it_is() -> None:
