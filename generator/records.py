@@ -64,6 +64,8 @@ class Trial:
     """The manifest: each must be collected and pass, else the file is not fixed."""
     public_names: tuple[str, ...]
     seed: int
+    hasty: bool = False
+    """Whether one broken promise is enough, and those after it need not be tried."""
 
 
 class Outcome(StrEnum):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..grade import Graded
     from ..judge.rungs import Protection
+    from ..soundness import Report
 
 Work = Sequence[tuple[Subject, Mutant, bool]]
 
@@ -71,6 +72,20 @@ def certify(work: Work, *, jobs: int, device: str) -> Iterator[Certificate]:
     from ..certify import certify_all
 
     return certify_all(work, jobs=jobs, device=device)
+
+
+def prove(subject: Subject, *, progress: Callable[[str], None]) -> Report:
+    """Return what was found of a correct file; see `soundness.prove`."""
+    from ..soundness import prove as prove_one
+
+    return prove_one(subject, progress=progress)
+
+
+def degenerate_words(answer: str) -> str:
+    """Say what a degenerate file answers."""
+    from ..degenerate import ANSWERS
+
+    return ANSWERS[answer]
 
 
 def read_submission(path: Path) -> str:

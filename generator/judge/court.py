@@ -75,6 +75,7 @@ def _hold(
         public_names=tuple(told["public_names"]),
         seed=told["seed"],
         device=device,
+        hasty=told["hasty"],
     )
     try:
         worker = supply.take()

@@ -63,6 +63,7 @@ class CourtProcess:
             "promises": [promise.name for promise in trial.promises],
             "public_names": list(trial.public_names),
             "seed": trial.seed,
+            "hasty": trial.hasty,
         }
         texts = [trial.source.encode("utf-8", "surrogatepass"), trial.tests.encode()]
         with suppress(ChannelClosed):  # then receiving says so

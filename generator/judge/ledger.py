@@ -51,6 +51,10 @@ class Ledger:
         """Note that the worker ended in this item, whatever the item itself made of it."""
         self._item(promise, item).failed = (outcome, detail)
 
+    def has_broken(self) -> bool:
+        """Tell whether any item has failed."""
+        return any(item.failed for items in self._items.values() for item in items.values())
+
     def finding(self, promise: str) -> Finding:
         """Return how a promise fared: its first item that is not kept speaks for it."""
         items = self._items[promise].values()

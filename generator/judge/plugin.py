@@ -33,6 +33,7 @@ class PromisesPlugin:
         subject: Subject,
         *,
         seed: int,
+        hasty: bool,
         begun: Callable[[str], None],
         ended: Callable[[Finding], None],
     ) -> None:
@@ -43,6 +44,7 @@ class PromisesPlugin:
         self._session = session
         self._subject = subject
         self._seed = seed
+        self._hasty = hasty
         self._begun = begun
         self._ended = ended
 
@@ -89,6 +91,8 @@ class PromisesPlugin:
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
         if self._session.fault is not None:
             return True  # nothing can be asked any more: the promise is not reached
+        if self._hasty and self.ledger.has_broken():
+            return True
         self._begun(_promise(item))
         return None
 

@@ -52,6 +52,7 @@ class Task:
     public_names: tuple[str, ...]
     seed: int
     device: str = CPU
+    hasty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,7 @@ def hold(
         session,
         subject,
         seed=task.seed,
+        hasty=task.hasty,
         begun=begun,
         ended=ended,
     )

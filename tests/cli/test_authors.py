@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest
 import toy
 from standins import ENTRIES, FakeMutator, Run, the_object
 
+from halfhour.generator import library
 from halfhour.generator.commands import _machine
+from halfhour.generator.degenerate import Degenerate
 from halfhour.generator.errors import UnsoundSubject
-from halfhour.generator.records import Certificate, Mutant, Status
+from halfhour.generator.records import Certificate, Mutant, Status, Subject
+from halfhour.generator.soundness import Report
 
 pytestmark = pytest.mark.usefixtures("known_names")
 
@@ -233,3 +237,60 @@ def test_certify_of_an_unknown_name_is_a_usage_error(
     assert ended.exit_code == 2
     assert "did you mean" in ended.stderr
     assert site.jobs == []
+
+
+@dataclass
+class FakeProof:
+    """Finds in every subject what it is told."""
+
+    survivors: tuple[Degenerate, ...] = ()
+    proven: list[str] = field(default_factory=list)
+
+    def __call__(self, subject: Subject, *, progress: object) -> Report:
+        assert callable(progress)
+        self.proven.append(subject.name)
+        return Report(subject.name, 4, 0.25, lost=12, untouched=4, survivors=self.survivors)
+
+
+@pytest.fixture
+def proof(monkeypatch: pytest.MonkeyPatch) -> FakeProof:
+    proof = FakeProof()
+    monkeypatch.setattr(_machine, "prove", proof)
+    return proof
+
+
+@pytest.mark.parametrize("arguments", [[], ["toy"]], ids=["all", "by name"])
+def test_a_sound_subject_is_said_to_be(run: Run, proof: FakeProof, arguments: list[str]) -> None:
+    ended = run("subjects", "check", *arguments)
+
+    assert ended.exit_code == 0
+    assert proof.proven == ["toy"]
+    assert ended.stdout.startswith("ok   toy")
+    assert "4 promises in 0.25 s; 12 degenerate files break one" in ended.stdout
+
+
+def test_a_subject_of_ones_own_is_given_by_its_folder(
+    run: Run, proof: FakeProof, desk: Path
+) -> None:
+    shutil.copytree(library.BUILT_IN / "beam_search", desk / "mine" / "beam_search")
+
+    assert run("subjects", "check", "mine/beam_search").exit_code == 0
+    assert proof.proven == ["beam_search"]
+
+
+def test_a_weak_subject_exits_with_one_and_says_what_kept_its_promises(
+    run: Run, proof: FakeProof
+) -> None:
+    proof.survivors = (Degenerate("spread", "zeros", ""),)
+
+    ended = run("subjects", "check")
+    found = the_object(run("subjects", "check", "--json"))
+
+    assert ended.exit_code == 1
+    assert "weak toy" in ended.stdout
+    assert "kept by spread: every number is 0" in ended.stdout
+    assert found["subjects"][0]["survivors"] == [{"function": "spread", "answer": "zeros"}]
+
+
+def test_an_unknown_subject_cannot_be_proven(run: Run) -> None:
+    assert run("subjects", "check", "toi").exit_code == 2

@@ -7,6 +7,7 @@ import itertools
 import sys
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -326,3 +327,30 @@ def test_a_verdict_that_is_interrupted_ends_its_court(
             judge.verdict(trial(RIGHT, ONE))
 
     assert ended == ["begun", "ended"] * 2
+
+
+def test_a_hasty_trial_stops_at_the_first_broken_promise(
+    judge: Judge, trial: Callable[..., Trial]
+) -> None:
+    tests = """
+def test_a(subject):
+    assert subject.f() == 1
+
+def test_b(subject):
+    assert subject.f() == 2
+
+def test_c(subject):
+    assert subject.f() == 1
+"""
+    source = "def f():\n    return 1\n"
+
+    hasty = judge.verdict(replace(trial(source, tests), hasty=True))
+    fixed = judge.verdict(replace(trial(source, tests.replace("== 2", "> 0")), hasty=True))
+
+    assert hasty.kind is VerdictKind.NOT_FIXED
+    assert [result.outcome for result in hasty.results] == [
+        Outcome.KEPT,
+        Outcome.WRONG,
+        Outcome.NOT_REACHED,
+    ]
+    assert fixed.kind is VerdictKind.FIXED
