@@ -29,26 +29,18 @@ def subjects() -> tuple[Subject, ...]:
     A plugin's entry point in the group `halfhour.subjects` names a package whose folders are
     subjects. Raises UnsoundSubject where a subject is incomplete or a name is taken twice.
     """
-    found: dict[str, tuple[Subject, Path]] = {}
-    for shelf in (BUILT_IN, *_plugin_shelves()):
-        for folder in sorted(shelf.iterdir()):
-            if not (folder / "subject.toml").is_file():
-                continue
-            subject = load_subject(folder)
-            if subject.name in found:
-                raise UnsoundSubject(
-                    f"two subjects are named {subject.name}: {found[subject.name][1]} and {folder}"
-                )
-            found[subject.name] = (subject, folder)
-    return tuple(subject for subject, _ in sorted(found.values(), key=lambda pair: pair[0].name))
+    return tuple(load_subject(folder) for _, folder in sorted(_folders().items()))
 
 
 def find_subject(name: str) -> Subject:
-    """Return the subject of that name, or raise UsageError with the nearest names."""
-    by_name = {subject.name: subject for subject in subjects()}
-    if name not in by_name:
-        raise UsageError(unknown("subject", name, by_name))
-    return by_name[name]
+    """Return the subject of that name, and read no other.
+
+    Raises UsageError with the nearest names, UnsoundSubject as `subjects` does.
+    """
+    folders = _folders()
+    if name not in folders:
+        raise UsageError(unknown("subject", name, folders))
+    return load_subject(folders[name])
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -113,6 +105,21 @@ def public_names(source: str, path: Path) -> tuple[str, ...]:
 
     visit(_parse(source, path).body, "")
     return tuple(names)
+
+
+def _folders() -> dict[str, Path]:
+    """Return the folder of every subject, by name. Raises UnsoundSubject for a name taken twice."""
+    found: dict[str, Path] = {}
+    for shelf in (BUILT_IN, *_plugin_shelves()):
+        for folder in sorted(shelf.iterdir()):
+            if not (folder / "subject.toml").is_file():
+                continue
+            if folder.name in found:
+                raise UnsoundSubject(
+                    f"two subjects are named {folder.name}: {found[folder.name]} and {folder}"
+                )
+            found[folder.name] = folder
+    return found
 
 
 def _plugin_shelves() -> list[Path]:

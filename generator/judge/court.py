@@ -7,6 +7,7 @@ text, and hands that to the worker unread. It ends when its lifeline does, with 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -41,6 +42,8 @@ def main() -> None:
     reaper.adopt_orphans()
     supply.prepare()  # it imports torch while we do
     from . import trial  # noqa: F401
+
+    gc.freeze()  # what is imported stays: no collection need look at it again
 
     connection = Connection(setup["read_fd"], setup["write_fd"], message_bytes=limits.message_bytes)
     connection.send({"event": "ready"})

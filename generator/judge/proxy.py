@@ -41,6 +41,20 @@ class RemoteFunction:
         return f"<function {self._path} of the submission>"
 
 
+class RemoteMethod:
+    """A method of an object of the submission, looked up when it is called."""
+
+    def __init__(self, owner: Handle, name: str) -> None:
+        self._owner = owner
+        self.__name__ = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._owner._remote.call(self, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<method {self.__name__} of {self._owner!r}>"
+
+
 class RemoteClass(type):
     """A class of the submission: can be called, asked for an attribute, and used in isinstance."""
 
@@ -123,23 +137,34 @@ def record_type(path: str, fields: tuple[str, ...]) -> type[Record]:
 class Handle:
     """An object that stays in the worker. It has only the special methods that its class has."""
 
-    __slots__ = ("_classes", "_kind", "_number", "_remote")
+    __slots__ = ("_classes", "_kind", "_methods", "_number", "_remote")
     _remote: Remote
     _number: int
     _kind: str
     _classes: tuple[str, ...]
+    _methods: frozenset[str]
 
-    def __init__(self, remote: Remote, number: int, kind: str, classes: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        number: int,
+        kind: str,
+        classes: tuple[str, ...],
+        methods: frozenset[str],
+    ) -> None:
         for name, value in (
             ("_remote", remote),
             ("_number", number),
             ("_kind", kind),
             ("_classes", classes),
+            ("_methods", methods),
         ):
             object.__setattr__(self, name, value)
 
     def __getattr__(self, name: str) -> Any:
         check_name(name)
+        if name in self._methods:
+            return RemoteMethod(self, name)
         return self._remote.operate("getattr", self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -17,6 +17,7 @@ from .proxy import (
     RemoteClass,
     RemoteFunction,
     RemoteMember,
+    RemoteMethod,
     handle_type,
     record_type,
 )
@@ -248,6 +249,8 @@ class Remote:
         match value:
             case Handle():
                 return ["ref", value._number]
+            case RemoteMethod():
+                return ["method", value._owner._number, value.__name__]
             case RemoteFunction() | RemoteClass():
                 return ["path", value._path]
             case RemoteMember():
@@ -298,11 +301,12 @@ class Remote:
         return _only(RemoteMember, self._named.setdefault(f"{path}.{name}", member))
 
     def _read_ref(self, _: Decoder, fields: list[Any], __: int) -> Handle:
-        number, kind, classes, operations = fields
-        if type(number) is not int or not all(type(path) is str for path in classes):
+        number, kind, classes, operations, methods = fields
+        names = (*classes, *methods)
+        if type(number) is not int or not all(type(name) is str for name in names):
             raise WireError("a malformed handle")
         cls = handle_type(frozenset(operations))
-        return cls(self, number, _text(kind), tuple(classes))
+        return cls(self, number, _text(kind), tuple(classes), frozenset(methods))
 
 
 _Named = TypeVar("_Named")

@@ -62,11 +62,11 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def _turn(x: Tensor, positions: Tensor | Sequence[int], base: float) -> Tensor:
-    """Rotate x [S, D] as complex numbers x[i] + 1j * x[i + D/2]."""
+    """Rotate x [..., S, D] as complex numbers x[i] + 1j * x[i + D/2]."""
     half = x.shape[-1] // 2
     frequency = base ** (-torch.arange(half, dtype=torch.float64) / half)
     angle = torch.as_tensor(positions, dtype=torch.float64)[:, None] * frequency
-    z = torch.complex(x[:, :half].double(), x[:, half:].double())
+    z = torch.complex(x[..., :half].double(), x[..., half:].double())
     z = z * torch.polar(torch.ones_like(angle), angle)
     return torch.cat([z.real, z.imag], dim=-1)
 
@@ -76,35 +76,30 @@ def _sees(query: int, key: int, window: int, n_sink: int) -> bool:
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: list[list[bool]]) -> Tensor:
-    """Attend from q [S, D] to k, v [K, D], one head in float64."""
-    out = torch.zeros_like(q, dtype=torch.float64)
-    for row, keys in enumerate(allowed):
-        index = [i for i, seen in enumerate(keys) if seen]
-        if index:
-            scores = k[index].double() @ q[row].double() / q.shape[-1] ** 0.5
-            share = (scores - scores.max()).exp()
-            out[row] = (share / share.sum()) @ v[index].double()
-    return out
+    """Attend from q [..., S, D] to k, v [..., K, D] in float64; nothing to see gives zeros."""
+    seen = torch.tensor(allowed).double()
+    scores = q.double() @ k.double().mT / q.shape[-1] ** 0.5
+    share = (scores - scores.amax(-1, keepdim=True)).exp() * seen
+    return share @ v.double() / share.sum(-1, keepdim=True).clamp_min(1e-300)
 
 
 def _logits(sizes: dict[str, Any], weights: dict[str, Tensor], tokens: list[int]) -> Tensor:
-    """Return the logits [S, V] of one whole sequence, head by head in float64."""
+    """Return the logits [S, V] of one whole sequence, in float64 and without a cache."""
     steps = range(len(tokens))
     allowed = [[_sees(i, j, sizes["window"], sizes["n_sink"]) for j in steps] for i in steps]
-    size, share = sizes["head_dim"], sizes["n_heads"] // sizes["n_kv_heads"]
+    share = sizes["n_heads"] // sizes["n_kv_heads"]
+    shared = [head // share for head in range(sizes["n_heads"])]
     x = weights["embedding.weight"][torch.as_tensor(tokens)]
     for layer in range(sizes["n_layers"]):
         own = {k.removeprefix(f"layers.{layer}."): w for k, w in weights.items()}
         h = _rms_norm(x, own["attention_norm.weight"], sizes["norm_eps"])
-        q, k, v = (h @ own[f"attention.{name}.weight"].T for name in ("wq", "wk", "wv"))
-        heads = []
-        for head in range(sizes["n_heads"]):
-            own_part = slice(head * size, (head + 1) * size)
-            shared = slice(head // share * size, (head // share + 1) * size)
-            turned_q = _turn(q[:, own_part], steps, sizes["rope_base"])
-            turned_k = _turn(k[:, shared], steps, sizes["rope_base"])
-            heads.append(_attend(turned_q, turned_k, v[:, shared], allowed))
-        x = x + torch.cat(heads, dim=-1) @ own["attention.wo.weight"].T
+        q, k, v = (
+            torch.stack((h @ own[f"attention.{name}.weight"].T).split(sizes["head_dim"], dim=-1))
+            for name in ("wq", "wk", "wv")
+        )  # [heads, S, D]
+        q, k = (_turn(part, steps, sizes["rope_base"]) for part in (q, k))
+        heads = _attend(q, k[shared], v[shared], allowed)
+        x = x + torch.cat(list(heads), dim=-1) @ own["attention.wo.weight"].T
         h = _rms_norm(x, own["ffn_norm.weight"], sizes["norm_eps"])
         gate, up = h @ own["w_gate.weight"].T, h @ own["w_up.weight"].T
         x = x + (gate * gate.sigmoid() * up) @ own["w_down.weight"].T

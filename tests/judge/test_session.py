@@ -104,11 +104,11 @@ VIOLATIONS: dict[str, Script] = {
     "an unknown answer": answers({"answer": "passed"}),
     "an answer that is no text": answers({"answer": ["ok"]}),
     "a value without a tag": answers(OK | {"value": [1]}),
-    "a handle that is malformed": answers(OK | {"value": ["ref", "1", "x", [], []]}),
+    "a handle that is malformed": answers(OK | {"value": ["ref", "1", "x", [], [], []]}),
     "a handle with a special method of its own": answers(
-        OK | {"value": ["ref", 1, "x", [], ["eq"]]}
+        OK | {"value": ["ref", 1, "x", [], ["eq"], []]}
     ),
-    "a handle with a class that is no name": answers(OK | {"value": ["ref", 1, "x", [1], []]}),
+    "a handle with a class that is no name": answers(OK | {"value": ["ref", 1, "x", [1], [], []]}),
     "a record with a private field": answers(OK | {"value": ["record", "R", ["_a"], 1]}),
     "a record with a field twice": answers(OK | {"value": ["record", "R", ["a", "a"], 1, 1]}),
     "a record with a keyword for a field": answers(OK | {"value": ["record", "R", ["if"], 1]}),
@@ -304,7 +304,7 @@ def test_the_text_of_an_exception_is_cut_and_harmless() -> None:
 
 def test_names_that_are_missing_are_names() -> None:
     """A worker that answers anything else than the names it was asked for did not load."""
-    for value in (["list", 1], ["list", ["ref", 1, "x", [], []]], None, "gone"):
+    for value in (["list", 1], ["list", ["ref", 1, "x", [], [], []]], None, "gone"):
         with remote(answers(OK | {"value": value})) as (_, _, worker):
             task = Task("kit", "", "", (), ("one",), 1)
             ruling = hold(task, worker, LIMITS, begun=lambda _: None, ended=lambda _: None)

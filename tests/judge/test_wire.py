@@ -178,7 +178,7 @@ MALFORMED = {
     "an object": {},
     "no tag": [],
     "an unknown tag": ["pickle", "x"],
-    "a handle where there are none": ["ref", 1, "x", [], []],
+    "a handle where there are none": ["ref", 1, "x", [], [], []],
     "an int untagged": 1 << 60,
     "an int that is none": ["int", "0xg"],
     "an int with underscores": ["int", "0x1_0"],

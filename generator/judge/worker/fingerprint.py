@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from . import wire
 
 Key = int | str
 """Position or keyword of an argument."""
+
+_NO_REFERENCES = 0
+"""The version of `marshal` whose bytes tell of values alone, not of who shares them."""
 
 
 def changed(before: dict[Key, Any], after: dict[Key, Any]) -> tuple[Key, ...]:
@@ -35,12 +39,21 @@ def fingerprint(value: Any) -> Any:
             return (value.dtype, tuple(value.shape), bytes(wire.tensor_bytes(value)))
         case np.ndarray() if not value.dtype.hasobject:
             return (value.dtype.str, value.shape, value.tobytes())
-        case list() | tuple():
-            return (type(value), [fingerprint(item) for item in value])
-        case dict():
-            return (type(value), [fingerprint(part) for pair in value.items() for part in pair])
+        case list() | tuple() | dict():
+            return _container(value)
         case set() | frozenset():
             return (type(value), frozenset(value))
         case bool() | int() | float() | complex() | str() | bytes():
             return (type(value), repr(value))
     return id(value)
+
+
+def _container(value: list[Any] | tuple[Any, ...] | dict[Any, Any]) -> Any:
+    """Copy a container: at once where it holds plain values only, else part by part."""
+    try:
+        return marshal.dumps(value, _NO_REFERENCES)
+    except ValueError:
+        items = (
+            [part for pair in value.items() for part in pair] if isinstance(value, dict) else value
+        )
+        return (type(value), [fingerprint(item) for item in items])

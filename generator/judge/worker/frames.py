@@ -24,6 +24,14 @@ MAX_BUFFERS = 4096
 _JOIN_BELOW = 64 << 10
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 class FrameError(Exception):
     """The bytes are no frame."""
 
@@ -35,7 +43,7 @@ class FrameTooLarge(FrameError):
 def pack(body: Json, buffers: Sequence[Buffer], *, message_bytes: int) -> list[Buffer]:
     """Return the pieces to write, in order. Raises FrameTooLarge."""
     lengths = [len(buffer) for buffer in buffers]
-    header = json.dumps([body, lengths], separators=(",", ":"), allow_nan=False).encode()
+    header = _ENCODER.encode([body, lengths]).encode()
     if len(header) > MAX_HEADER or len(lengths) > MAX_BUFFERS or sum(lengths) > message_bytes:
         raise FrameTooLarge(f"the message is larger than {message_bytes >> 20} MiB")
     head = struct.pack("<I", len(header)) + header
@@ -55,7 +63,7 @@ def header_length(prefix: Buffer) -> int:
 def parse_header(header: Buffer, *, message_bytes: int) -> tuple[Json, list[int]]:
     """Return the body and the length of each buffer. Raises FrameError."""
     try:
-        parsed = json.loads(bytes(header).decode(), parse_constant=_refuse_constant)
+        parsed = _DECODER.decode(bytes(header).decode())
     except (ValueError, RecursionError) as error:
         raise FrameError("the header of the message is not JSON") from error
     match parsed:
@@ -64,7 +72,3 @@ def parse_header(header: Buffer, *, message_bytes: int) -> tuple[Json, list[int]
                 raise FrameTooLarge(f"the message is larger than {message_bytes >> 20} MiB")
             return body, lengths
     raise FrameError("the header of the message is malformed")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

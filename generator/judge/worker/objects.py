@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import enum
+import inspect
 import types
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,6 +36,7 @@ class Objects:
         self._next = 1
         self.readers: dict[str, Reader] = {
             "ref": self._read_ref,
+            "method": self._read_method,
             "path": self._read_path,
             "module": lambda _, __, ___: self.module,
             "record": self._read_record,
@@ -81,9 +84,10 @@ class Objects:
     def reference(self, value: Any) -> Json:
         """Hand out a handle, whatever the value is."""
         kind = type(value)
-        classes = [path for base in kind.__mro__ if (path := self.path_of(base))]
+        ours = {path: base for base in kind.__mro__ if (path := self.path_of(base))}
         special = [op for name, op in SPECIAL_METHODS.items() if hasattr(kind, name)]
-        return ["ref", self.hold(value), kind.__name__, classes, special]
+        methods = _methods(value, list(ours.values()))
+        return ["ref", self.hold(value), kind.__name__, list(ours), special, methods]
 
     def path_of(self, value: Any) -> str | None:
         """Return the path of a function or class of the module; None for anything else."""
@@ -113,6 +117,10 @@ class Objects:
         (number,) = fields
         return self.held(number)
 
+    def _read_method(self, _: Decoder, fields: list[Any], __: int) -> Any:
+        number, name = fields
+        return getattr(self.held(number), name)
+
     def _read_path(self, _: Decoder, fields: list[Any], __: int) -> Any:
         (path,) = fields
         return self.look_up(path)
@@ -127,6 +135,18 @@ class Objects:
         if not (isinstance(record, type) and issubclass(record, tuple)):
             raise WireError("a record of a class that is none")
         return tuple.__new__(record, values)
+
+
+def _methods(value: Any, classes: Sequence[type]) -> list[str]:
+    """Return the public names that are methods of these classes: they need not be asked for."""
+    own = getattr(value, "__dict__", ())
+    return [
+        name
+        for name in dict.fromkeys(name for kind in classes for name in vars(kind))
+        if not name.startswith("_")
+        and name not in own
+        and isinstance(inspect.getattr_static(value, name, None), types.FunctionType)
+    ]
 
 
 def describe_error(kind: type[BaseException]) -> Json:

@@ -22,8 +22,11 @@ def seed(number: int) -> None:
 
 def rng_state() -> str:
     """Return a digest of the states of the global generators."""
-    states = (random.getstate(), np.random.get_state(), torch.get_rng_state().tolist())
-    return hashlib.sha256(repr(states).encode()).hexdigest()
+    numpy_state = np.random.get_state(legacy=True)
+    digest = hashlib.sha256(repr((random.getstate(), numpy_state[2:])).encode())
+    digest.update(np.asarray(numpy_state[1]).tobytes())
+    digest.update(torch.get_rng_state().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def fields(instance: Any) -> dict[str, Any]:

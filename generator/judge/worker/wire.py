@@ -82,6 +82,14 @@ def is_plain(tensor: torch.Tensor) -> bool:
     )
 
 
+def _is_itself(value: Any) -> bool:
+    """Tell whether the value and its JSON are the same."""
+    kind = type(value)
+    if kind is int:
+        return -_MAX_INT <= value <= _MAX_INT
+    return value is None or kind is str or kind is bool or (kind is float and math.isfinite(value))
+
+
 class Encoder:
     """Encodes the values of one message; its buffers go beside them.
 
@@ -96,16 +104,11 @@ class Encoder:
 
     def encode(self, value: Any, depth: int = 0) -> Json:
         """Return the value as JSON. Raises Unsendable."""
-        kind = type(value)
-        if value is None or kind is bool or kind is str:
-            return value
-        if kind is int and -_MAX_INT <= value <= _MAX_INT:
-            return value
-        if kind is float and math.isfinite(value):
+        if _is_itself(value):
             return value
         if depth >= MAX_DEPTH:
             raise Unsendable(f"a value nested more than {MAX_DEPTH} deep cannot be sent")
-        write = _WRITERS.get(kind)
+        write = _WRITERS.get(type(value))
         if write is None and isinstance(value, np.generic):
             write = _write_scalar
         return write(self, value, depth) if write else self._foreign(value, self, depth)
@@ -153,14 +156,9 @@ class Decoder:
 
     def read(self, data: Json, depth: int) -> Any:
         """Decode a part of a value."""
-        kind = type(data)
-        if data is None or kind is bool or kind is str:
+        if _is_itself(data):
             return data
-        if kind is int and -_MAX_INT <= data <= _MAX_INT:
-            return data
-        if kind is float and math.isfinite(data):
-            return data
-        if kind is not list or not data or type(data[0]) is not str:
+        if type(data) is not list or not data or type(data[0]) is not str:
             raise WireError("a value without a tag")
         if depth >= MAX_DEPTH:
             raise WireError("a value nested too deeply")
@@ -171,7 +169,7 @@ class Decoder:
 
     def read_all(self, items: list[Any], depth: int) -> list[Any]:
         """Decode the parts of a container that is itself at `depth`."""
-        return [self.read(item, depth + 1) for item in items]
+        return [item if _is_itself(item) else self.read(item, depth + 1) for item in items]
 
     def take(self, index: Json) -> bytearray:
         """Return a buffer and forget it."""
@@ -246,7 +244,7 @@ def _write_scalar(encoder: Encoder, value: np.generic, _: int) -> Json:
 
 
 def _parts(encoder: Encoder, parts: Any, depth: int) -> list[Json]:
-    return [encoder.encode(part, depth + 1) for part in parts]
+    return [part if _is_itself(part) else encoder.encode(part, depth + 1) for part in parts]
 
 
 _WRITERS: dict[type, Callable[[Encoder, Any, int], Json]] = {

@@ -111,6 +111,17 @@ def test_an_instance_keeps_its_state(subject: Any) -> None:
     assert not hasattr(cache, "nothing_of_the_kind")
 
 
+def test_a_method_is_a_value(subject: Any) -> None:
+    """Methods can be kept, passed in, and replaced on an instance."""
+    cache = subject.Cache()
+    append = cache.append
+    assert len(append(torch.ones(1))) == 1
+    assert len(subject.echo(append)(torch.ones(1))) == 2
+    assert subject.CountingCache().append([1, 2, 3]) == 3
+    cache.append = len
+    assert cache.append([1, 2, 3]) == 3
+
+
 def test_classes_have_methods_of_their_own(subject: Any) -> None:
     """Class methods and static methods are called on the class."""
     assert subject.RollingCache.of_size(7).slots == 7
