@@ -22,9 +22,10 @@ def seed(number: int) -> None:
 
 def rng_state() -> str:
     """Return a digest of the states of the global generators."""
-    numpy_state = np.random.get_state(legacy=True)
-    digest = hashlib.sha256(repr((random.getstate(), numpy_state[2:])).encode())
-    digest.update(np.asarray(numpy_state[1]).tobytes())
+    others = np.random.get_state(legacy=False)
+    words = others.pop("state")
+    digest = hashlib.sha256(repr((random.getstate(), others, words["pos"])).encode())
+    digest.update(words["key"].tobytes())
     digest.update(torch.get_rng_state().numpy().tobytes())
     return digest.hexdigest()
 

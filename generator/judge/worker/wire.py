@@ -86,7 +86,7 @@ def _is_itself(value: Any) -> bool:
     """Tell whether the value and its JSON are the same."""
     kind = type(value)
     if kind is int:
-        return -_MAX_INT <= value <= _MAX_INT
+        return bool(-_MAX_INT <= value <= _MAX_INT)
     return value is None or kind is str or kind is bool or (kind is float and math.isfinite(value))
 
 
