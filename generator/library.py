@@ -10,7 +10,6 @@ import ast
 import difflib
 import tomllib
 from collections.abc import Iterable
-from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +21,6 @@ BUILT_IN = Path(__file__).resolve().parent.parent / "solutions"
 PLUGIN_GROUP = "halfhour.subjects"
 
 
-@cache
 def subjects() -> tuple[Subject, ...]:
     """Return every known subject, by name.
 

@@ -66,6 +66,8 @@ class Trial:
     seed: int
     hasty: bool = False
     """Whether one broken promise is enough, and those after it need not be tried."""
+    threads: int = 1
+    """How many threads torch may use for one operation of the file."""
 
 
 class Outcome(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ import torch
 import toy
 from inprocess import load
 
+from halfhour.generator.certify import seeds
 from halfhour.generator.degenerate import ANSWERS, degenerate_files
 from halfhour.generator.errors import UnsoundSubject
+from halfhour.generator.judge.plugin import drawn_seed
+from halfhour.generator.records import Subject
 from halfhour.generator.soundness import prove
 
 SHAPES = '''"""Values of every kind."""
@@ -147,7 +151,8 @@ def test_a_sound_subject_has_no_survivors() -> None:
     # A number has no dtype and no dimension, and of a list the functions make none.
     assert (report.lost, report.untouched) == (12, 4)
     assert report.promises == 4
-    assert seen[-1] == "toy: 16 of 16"
+    assert (report.unsteady, report.sound) == ((), True)
+    assert seen[-1] == "toy: degenerate file 16 of 16"
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -160,6 +165,35 @@ def test_a_promise_that_nonsense_keeps_is_found() -> None:
 
     survivors = {(file.function, file.answer) for file in report.survivors}
     assert survivors == {("spread", answer) for answer in ("zeros", "ones", "constant", "scaled")}
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_promise_that_holds_in_some_runs_only_is_found() -> None:
+    """Of one that asks for luck, and of one that asks for a single thread."""
+    lucky = """
+
+def test_luck(subject, seed):
+    \"\"\"Every other seed will do.\"\"\"
+    assert seed % 2
+
+
+def test_threads(subject):
+    \"\"\"One thread will do.\"\"\"
+    assert subject.threads() == 1
+"""
+    source = f"{toy.SOURCE}\n\ndef threads():\n    return __import__('torch').get_num_threads()\n"
+    subject = toy.subject(source=source, hidden=toy.HIDDEN + lucky)
+    while seeds_are_unlucky(subject):
+        subject = replace(subject, source=f"{subject.source}\n")
+
+    report = prove(subject)
+
+    assert (report.unsteady, report.sound) == (("test_luck", "test_threads"), False)
+
+
+def seeds_are_unlucky(subject: Subject) -> bool:
+    """Tell whether the promise of luck breaks under the seeds that certificates are made with."""
+    return not all(drawn_seed(seed, "test_luck") % 2 for seed in seeds(subject))
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -11,6 +11,8 @@ from .worker import frames
 from .worker.frames import Buffer, Json
 
 _CHUNK = 64 << 10
+_HEADER_WEIGHT = 16
+"""A byte of JSON becomes so many in memory, or some more."""
 
 
 class ChannelClosed(Exception):
@@ -26,6 +28,9 @@ class Channel:
 
     Deadlines are values of `time.monotonic()`. The channel owns its file descriptors.
     """
+
+    received: int
+    """About how much memory all messages together have taken since the channel was opened."""
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class Channel:
         self._message_bytes = message_bytes
         self._output_bytes = output_bytes
         self._output = bytearray()
+        self.received = 0
         for descriptor in self._descriptors:
             os.set_blocking(descriptor, False)
 
@@ -63,6 +69,7 @@ class Channel:
         length = frames.header_length(self._read(frames.PREFIX_BYTES, deadline))
         header = self._read(length, deadline)
         body, lengths = frames.parse_header(header, message_bytes=self._message_bytes)
+        self.received += _HEADER_WEIGHT * length + sum(lengths)
         return body, [self._read(size, deadline) for size in lengths]
 
     def printed(self) -> str:

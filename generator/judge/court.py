@@ -79,6 +79,7 @@ def _hold(
         seed=told["seed"],
         device=device,
         hasty=told["hasty"],
+        threads=told["threads"],
     )
     try:
         worker = supply.take()

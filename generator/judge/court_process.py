@@ -12,13 +12,13 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import JudgeError
-from ..records import Trial
+from ..records import Trial, VerdictKind
 from .channel import ChannelClosed, ChannelTimeout
 from .child import CLEAN_ENVIRONMENT, spawn
 from .limits import Limits
 from .plain import plain
 from .rungs import Rung
-from .worker.frames import FrameError
+from .worker.frames import FrameError, FrameTooLarge
 
 _START = """
 import json, site, sys
@@ -64,10 +64,16 @@ class CourtProcess:
             "public_names": list(trial.public_names),
             "seed": trial.seed,
             "hasty": trial.hasty,
+            "threads": trial.threads,
         }
         texts = [trial.source.encode("utf-8", "surrogatepass"), trial.tests.encode()]
-        with suppress(ChannelClosed):  # then receiving says so
-            self._child.channel.send(body, texts, deadline=start)
+        try:
+            with suppress(ChannelClosed):  # then receiving says so
+                self._child.channel.send(body, texts, deadline=start)
+        except FrameTooLarge:  # nothing of it was sent
+            reason = f"{trial.name}.py is too large to be judged"
+            yield {"event": "ruling", "kind": VerdictKind.INVALID, "reason": reason}
+            return
         deadline = start
         while True:
             event = self._receive(deadline)

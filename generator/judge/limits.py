@@ -17,6 +17,8 @@ class Limits:
     """For everything together."""
     message_bytes: int = 64 << 20
     """For what one call passes in, and for what it returns."""
+    trial_bytes: int = 1 << 30
+    """For all that is returned in one trial: a test may keep it, and so would hold it in memory."""
     output_bytes: int = 64 << 10
     """Kept of what the submission prints; the rest is dropped."""
     memory_bytes: int = 2 << 30

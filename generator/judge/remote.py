@@ -72,9 +72,12 @@ class Remote:
             "ref": self._read_ref,
         }
 
-    def load(self, name: str, source: str, names: Sequence[str], *, seed: int) -> Json:
+    def load(
+        self, name: str, source: str, names: Sequence[str], *, seed: int, threads: int = 1
+    ) -> Json:
         """Load the submission; return the answer. Raises WorkerFault."""
         body = {"ask": "load", "name": name, "names": list(names), "seed": seed}
+        body["threads"] = threads
         text = source.encode("utf-8", "surrogatepass")
         answer, buffers = self._session.ask(
             body, [text], self._called_back, seconds=self._limits.load_s
@@ -143,7 +146,7 @@ class Remote:
         if keys is not None:
             self.mutated = self._changed(answer.get("changed"), keys)
         for failure in failures:  # a promise that breaks in a callback is broken, whoever caught it
-            if isinstance(failure, AssertionError) or not isinstance(failure, Exception):
+            if _breaks_a_promise(failure):
                 raise failure
         match answer["answer"]:
             case "ok":
@@ -236,7 +239,9 @@ class Remote:
         except BaseException as failure:
             self._failures.append(failure)
             place = len(self._failures) - 1
-            told = {"error": type(failure).__name__, "message": str(failure)[:_MAX_MESSAGE]}
+            # What a promise expected is nothing that the submission needs to know.
+            message = "" if _breaks_a_promise(failure) else str(failure)[:_MAX_MESSAGE]
+            told = {"error": type(failure).__name__, "message": message}
             return {"ask": "failed", **told, "failure": place}, []
         return {"ask": "returned", "value": value}, encoder.buffers
 
@@ -307,6 +312,10 @@ class Remote:
             raise WireError("a malformed handle")
         cls = handle_type(frozenset(operations))
         return cls(self, number, _text(kind), tuple(classes), frozenset(methods))
+
+
+def _breaks_a_promise(failure: BaseException) -> bool:
+    return isinstance(failure, AssertionError) or not isinstance(failure, Exception)
 
 
 _Named = TypeVar("_Named")

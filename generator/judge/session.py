@@ -99,6 +99,8 @@ class Session:
             raise self.end_with(self._fault(error)) from None
         if not _is_answer(answer, request):
             raise self.end_with(ProtocolViolation("it answered out of turn"))
+        if self._worker.channel.received > self._limits.trial_bytes:
+            raise self.end_with(ProtocolViolation("it answered too much in all"))
         return answer, attached
 
     def _fault(self, error: Exception) -> WorkerFault:

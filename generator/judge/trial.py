@@ -28,12 +28,14 @@ from .subject import Subject, module_of
 from .worker.frames import Json
 
 _HERE = Path(__file__).resolve().parent
+_MAX_LINE = 1 << 20
+"""A line beyond is none: the submission may say what it likes."""
 _UNWANTED_PLUGINS = (
     *("cacheprovider", "debugging", "doctest", "faulthandler", "junitxml", "logging", "pastebin"),
     *("setuponly", "setupplan", "stepwise", "terminal", "threadexception"),
     "unraisableexception",  # collects garbage five times at the end of every run
 )
-_ARGUMENTS = (
+PYTEST_ARGUMENTS = (
     str(Path(__file__).resolve()),  # any module: the plugin puts the tests in its place
     *("-c", os.devnull, f"--rootdir={_HERE}", "--noconftest"),
     *("--strict-markers", "--assert=plain", "--capture=no"),
@@ -53,6 +55,7 @@ class Task:
     seed: int
     device: str = CPU
     hasty: bool = False
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ def hold(
     )
     module = module_of(subject, remote, task.name)
     with _importable(task.name, module), comparison.for_device(task.device):
-        status = pytest.main(list(_ARGUMENTS), plugins=[plugin])
+        status = pytest.main(list(PYTEST_ARGUMENTS), plugins=[plugin])
     return _rule(task, plugin, session.fault, status)
 
 
@@ -109,7 +112,9 @@ def _load(task: Task, remote: Remote, limits: Limits) -> None:
     digest = hashlib.sha256(f"{task.seed}:worker".encode()).digest()
     seed = int.from_bytes(digest[:4], "little")  # repeatable, and tells nothing of the tests' seeds
     try:
-        answer = remote.load(task.name, task.source, task.public_names, seed=seed)
+        answer = remote.load(
+            task.name, task.source, task.public_names, seed=seed, threads=task.threads
+        )
     except CallTimedOut:
         raise Unloadable(f"importing {file} takes longer than {limits.load_s:g} s") from None
     except WorkerDied:
@@ -130,7 +135,7 @@ def _load(task: Task, remote: Remote, limits: Limits) -> None:
 def _load_failure(file: str, answer: dict[str, Json]) -> str:
     kind, message = (plain(str(answer.get(key)), limit=200) for key in ("error", "message"))
     line, absent = answer.get("line"), answer.get("absent")
-    where = f" (line {line})" if type(line) is int else ""
+    where = f" (line {line})" if type(line) is int and 0 < line <= _MAX_LINE else ""
     if absent is not None:
         return f"{file} imports {plain(str(absent), limit=100)}, which is not there{where}"
     if kind in ("SystemExit", "KeyboardInterrupt"):

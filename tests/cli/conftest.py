@@ -63,10 +63,10 @@ def craft(monkeypatch: pytest.MonkeyPatch, known_names: None) -> FakeCraft:
 
 
 @pytest.fixture
-def known_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def known_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two bugs and one subject are all there is."""
-    subjects = (toy.subject(),)
-    monkeypatch.setattr(library, "subjects", lambda: subjects)
+    toy.write(tmp_path / "shelf")
+    monkeypatch.setattr(library, "BUILT_IN", tmp_path / "shelf")
     monkeypatch.setattr(catalogue, "entries", lambda: ENTRIES)
     fakes = tuple(FakeMutator(entry.name, entry.topic) for entry in ENTRIES)
     monkeypatch.setattr(_machine, "mutators", lambda: fakes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 import toy
 from standins import ENTRIES, FakeMutator, Run, the_object
 
-from halfhour.generator import library
 from halfhour.generator.commands import _machine
 from halfhour.generator.degenerate import Degenerate
 from halfhour.generator.errors import UnsoundSubject
@@ -244,12 +242,22 @@ class FakeProof:
     """Finds in every subject what it is told."""
 
     survivors: tuple[Degenerate, ...] = ()
+    unsteady: tuple[str, ...] = ()
     proven: list[str] = field(default_factory=list)
 
     def __call__(self, subject: Subject, *, progress: object) -> Report:
         assert callable(progress)
         self.proven.append(subject.name)
-        return Report(subject.name, 4, 0.25, lost=12, untouched=4, survivors=self.survivors)
+        return Report(
+            subject=subject.name,
+            lines=30,
+            promises=4,
+            seconds=0.25,
+            unsteady=self.unsteady,
+            lost=12,
+            untouched=4,
+            survivors=self.survivors,
+        )
 
 
 @pytest.fixture
@@ -265,17 +273,26 @@ def test_a_sound_subject_is_said_to_be(run: Run, proof: FakeProof, arguments: li
 
     assert ended.exit_code == 0
     assert proof.proven == ["toy"]
-    assert ended.stdout.startswith("ok   toy")
-    assert "4 promises in 0.25 s; 12 degenerate files break one" in ended.stdout
+    head, row = (line.split() for line in ended.stdout.splitlines())
+    assert dict(zip(head, row, strict=True)) == {
+        "subject": "toy",
+        "lines": "30",
+        "promises": "4",
+        "seconds": "0.25",
+        "unsteady": "0",
+        "degenerate": "12",
+        "kept": "0",
+        "found": "sound",
+    }
 
 
 def test_a_subject_of_ones_own_is_given_by_its_folder(
     run: Run, proof: FakeProof, desk: Path
 ) -> None:
-    shutil.copytree(library.BUILT_IN / "beam_search", desk / "mine" / "beam_search")
+    toy.write(desk / "mine")
 
-    assert run("subjects", "check", "mine/beam_search").exit_code == 0
-    assert proof.proven == ["beam_search"]
+    assert run("subjects", "check", "mine/toy").exit_code == 0
+    assert proof.proven == ["toy"]
 
 
 def test_a_weak_subject_exits_with_one_and_says_what_kept_its_promises(
@@ -287,9 +304,18 @@ def test_a_weak_subject_exits_with_one_and_says_what_kept_its_promises(
     found = the_object(run("subjects", "check", "--json"))
 
     assert ended.exit_code == 1
-    assert "weak toy" in ended.stdout
-    assert "kept by spread: every number is 0" in ended.stdout
+    assert ended.stdout.splitlines()[1].endswith("wanting")
+    assert "every promise is kept though in spread every number is 0" in ended.stdout
     assert found["subjects"][0]["survivors"] == [{"function": "spread", "answer": "zeros"}]
+
+
+def test_a_promise_that_does_not_always_hold_is_found_wanting(run: Run, proof: FakeProof) -> None:
+    proof.unsteady = ("test_mean",)
+
+    ended = run("subjects", "check")
+
+    assert ended.exit_code == 1
+    assert "toy: test_mean is not kept in every run" in ended.stdout
 
 
 def test_an_unknown_subject_cannot_be_proven(run: Run) -> None:

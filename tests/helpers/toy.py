@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from halfhour.generator.library import promises, public_names
@@ -85,6 +86,24 @@ def subject(
         visible_promises=promises(visible, Path("test_visible.py")),
         public_names=public_names(source, Path("toy.py")),
     )
+
+
+def write(shelf: Path) -> None:
+    """Write the toy as a folder of that shelf."""
+    toy = subject()
+    folder = shelf / toy.name
+    folder.mkdir(parents=True)
+    card = {"title": toy.title, "description": toy.description, "reference": toy.reference}
+    lines = [f"{key} = {json.dumps(text)}" for key, text in card.items()]
+    lines.append(f"topics = {json.dumps(toy.topics)}")
+    texts = {
+        "subject.toml": "\n".join(lines),
+        toy.file_name: toy.source,
+        "test_visible.py": toy.visible_tests,
+        "test_hidden.py": toy.hidden_tests,
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def mutant(old: str, new: str, *, of: Subject | None = None) -> Mutant:

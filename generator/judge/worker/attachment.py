@@ -19,6 +19,7 @@ def stay_attached(parent: int | None, lifeline_fd: int) -> None:
     """
     if sys.platform == "linux":
         die_with_parent(parent)
+        os.close(lifeline_fd)  # nobody waits for it here
     else:
         end_with(lifeline_fd)
 

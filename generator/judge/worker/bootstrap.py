@@ -30,6 +30,8 @@ def main() -> None:
     attachment = importlib.import_module(f"{PACKAGE}.attachment")
     attachment.stay_attached(setup["parent"], setup["lifeline_fd"])
     if "control_fd" in setup:
+        for unused in (setup["read_fd"], setup["write_fd"]):
+            os.close(unused)  # or every child would hold them
         nursery = importlib.import_module(f"{PACKAGE}.nursery")
         nursery.main(setup["control_fd"], setup["message_bytes"], setup["policy"])
     else:

@@ -102,6 +102,7 @@ class Server:
     def _load(self, body: Json, buffers: list[bytearray], encoder: Encoder) -> dict[str, Json]:
         self._file_name = f"{body['name']}.py"
         seed(body["seed"])
+        torch.set_num_threads(body["threads"])
         try:
             text = buffers[0].decode()
             with self._devices(False):

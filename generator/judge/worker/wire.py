@@ -27,6 +27,10 @@ MAX_DIMS = 16
 _MAX_INT = 1 << 53
 _MAX_INT_BITS = 4096
 _MAX_NUMEL = 1 << 40
+_MAX_RANGE = 1 << 20
+"""Three numbers cross, but whoever makes a list of it makes so many."""
+_MAX_ALIKE = 64
+"""As many keys of a set or a dict may share a hash, for each is compared with all of them."""
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name)
@@ -205,6 +209,8 @@ def _write_slice(encoder: Encoder, value: slice, depth: int) -> Json:
 
 
 def _write_range(encoder: Encoder, value: range, depth: int) -> Json:
+    if value[_MAX_RANGE:]:
+        raise Unsendable(f"a range of more than {_MAX_RANGE} numbers cannot be sent")
     return ["range", *_parts(encoder, (value.start, value.stop, value.step), depth)]
 
 
@@ -302,7 +308,7 @@ def _read_bytes(decoder: Decoder, fields: list[Any], _: int) -> bytes:
 
 def _read_dict(decoder: Decoder, fields: list[Any], depth: int) -> dict[Any, Any]:
     parts = decoder.read_all(fields, depth)
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+    return dict(zip(_keys(parts[::2]), parts[1::2], strict=True))
 
 
 def _read_slice(decoder: Decoder, fields: list[Any], depth: int) -> slice:
@@ -312,7 +318,10 @@ def _read_slice(decoder: Decoder, fields: list[Any], depth: int) -> slice:
 
 def _read_range(decoder: Decoder, fields: list[Any], depth: int) -> range:
     start, stop, step = decoder.read_all(fields, depth)
-    return range(start, stop, step)
+    found = range(start, stop, step)
+    if found[_MAX_RANGE:]:
+        raise WireError("a range that is too long")
+    return found
 
 
 def _read_ellipsis(_: Decoder, fields: list[Any], __: int) -> Any:
@@ -381,6 +390,13 @@ def _read_scalar(decoder: Decoder, fields: list[Any], depth: int) -> np.generic:
     return scalar
 
 
+def _keys(keys: list[Any]) -> list[Any]:
+    """Check the keys of a container: numbers, unlike texts, can be chosen to have one hash."""
+    if len(keys) > _MAX_ALIKE and max(Counter(map(hash, keys)).values()) > _MAX_ALIKE:
+        raise WireError("too many keys with one hash")
+    return keys
+
+
 def _numel(shape: Json) -> int:
     return math.prod(_shape(shape))
 
@@ -403,8 +419,8 @@ _READERS: dict[str, Reader] = {
     "bytes": _read_bytes,
     "list": lambda decoder, fields, depth: decoder.read_all(fields, depth),
     "tuple": lambda decoder, fields, depth: tuple(decoder.read_all(fields, depth)),
-    "set": lambda decoder, fields, depth: set(decoder.read_all(fields, depth)),
-    "frozenset": lambda decoder, fields, depth: frozenset(decoder.read_all(fields, depth)),
+    "set": lambda decoder, fields, depth: set(_keys(decoder.read_all(fields, depth))),
+    "frozenset": lambda decoder, fields, depth: frozenset(_keys(decoder.read_all(fields, depth))),
     "dict": _read_dict,
     "slice": _read_slice,
     "range": _read_range,
