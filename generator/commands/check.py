@@ -155,6 +155,9 @@ def _as_json(
 
 def _say_what_next(verdict: Verdict, folder: Path, hunt: Hunt) -> None:
     console = here()
+    if verdict.results:
+        where = f"on {verdict.device}, protection {verdict.rung}"
+        console.say(f"judged in {verdict.seconds:.1f} s {where}")
     match verdict.kind:
         case VerdictKind.FIXED:
             console.say(f"{clock(hunt)}; what it was: {command_for('reveal', folder)}")
