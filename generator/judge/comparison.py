@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+import numpy as np
+import pytest
 import torch
 from torch.testing import _comparison
 
@@ -23,6 +25,19 @@ tolerance of 1e-5 is some eighty units of float32. In sixteen bits the tolerance
 # The court never meets a distributed tensor; to look for one imports sympy, for most of a second.
 if hasattr(_comparison, "_HAS_DTENSOR"):
     _comparison._HAS_DTENSOR = False
+
+_Approximate: Any = type(pytest.approx(1.0))
+_is_close = _Approximate.__eq__
+
+
+def _is_close_and_there(expected: Any, actual: object) -> bool:
+    if isinstance(actual, torch.Tensor | np.ndarray) and 0 in actual.shape:
+        return False
+    return bool(_is_close(expected, actual))
+
+
+# `pytest.approx` of a number finds an array close if all its elements are, and so an empty one.
+_Approximate.__eq__ = _is_close_and_there
 
 _assert_close = torch.testing.assert_close
 

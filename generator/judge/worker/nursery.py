@@ -19,6 +19,7 @@ import traceback
 
 import torch
 
+from . import confine
 from .attachment import die_with_parent
 from .serve import main as serve
 
@@ -29,6 +30,7 @@ def main(control_fd: int, message_bytes: int, policy: str) -> None:
     """Say that torch is imported, then fork until the court is gone."""
     torch.set_num_threads(1)
     _warm()
+    grants = confine.Grants.here()
     gc.collect()
     gc.freeze()  # or every child would copy all that the collector touches
     control = socket.socket(fileno=control_fd)
@@ -39,13 +41,19 @@ def main(control_fd: int, message_bytes: int, policy: str) -> None:
             case []:
                 return
             case [b"fork"]:
-                control.send(str(_fork(control, fds, message_bytes, policy)).encode())
+                control.send(str(_fork(control, fds, message_bytes, policy, grants)).encode())
             case [b"reap", pid]:
                 os.waitpid(int(pid), 0)
                 control.send(pid)
 
 
-def _fork(control: socket.socket, fds: list[int], message_bytes: int, policy: str) -> int:
+def _fork(
+    control: socket.socket,
+    fds: list[int],
+    message_bytes: int,
+    policy: str,
+    grants: confine.Grants,
+) -> int:
     nursery = os.getpid()
     pid = os.fork()
     if pid:
@@ -62,7 +70,7 @@ def _fork(control: socket.socket, fds: list[int], message_bytes: int, policy: st
         os.dup2(err_fd, 2)
         os.close(out_fd)
         os.close(err_fd)
-        serve(read_fd, write_fd, message_bytes, policy)
+        serve(read_fd, write_fd, message_bytes, policy, grants=grants)
     except BaseException:
         traceback.print_exc()  # the court tells the last line where the worker did not start
     finally:

@@ -30,7 +30,13 @@ from .wire import Decoder, Encoder, Reader, TooLarge, Unsendable, WireError
 
 
 def main(
-    read_fd: int, write_fd: int, message_bytes: int, policy: str, *, device: str = "cpu"
+    read_fd: int,
+    write_fd: int,
+    message_bytes: int,
+    policy: str,
+    *,
+    device: str = "cpu",
+    grants: confine.Grants | None = None,
 ) -> None:
     """Take the layers of the policy, say that all is ready, serve until the other end is gone.
 
@@ -38,7 +44,7 @@ def main(
     """
     torch.set_num_threads(1)
     _forbid_short_floats()
-    confine.apply(confine.Policy.from_json(policy))
+    confine.apply(confine.Policy.from_json(policy), grants=grants)
     torch.ones(2, 2, device=device) @ torch.ones(2, 2, device=device)  # wakes the device up
     connection = Connection(read_fd, write_fd, message_bytes=message_bytes)
     connection.send({"answer": "ready"})

@@ -17,10 +17,11 @@ import sys
 from . import landlock, limits, namespaces, privileges, seccomp
 from .kernel import Kernel
 from .policy import ConfinementError, Layer, Limits, Policy, Report
-from .roots import Tree, listable_folders, readable_roots, readable_trees
+from .roots import Grants, Tree, listable_folders, readable_roots, readable_trees
 
 __all__ = [
     "ConfinementError",
+    "Grants",
     "Kernel",
     "Layer",
     "Limits",
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-def apply(policy: Policy, *, kernel: Kernel | None = None) -> Report:
+def apply(policy: Policy, *, kernel: Kernel | None = None, grants: Grants | None = None) -> Report:
     """Apply every layer of `policy` to this process and say what was applied.
 
     Call it once, after torch is imported and before the submission is loaded, while the process
@@ -56,10 +57,11 @@ def apply(policy: Policy, *, kernel: Kernel | None = None) -> Report:
                 case Layer.PRIVILEGES:
                     privileges.give_up(kernel)
                 case Layer.LANDLOCK:
+                    grants = grants or Grants.here()
                     landlock_version = landlock.restrict(
                         kernel,
-                        readable=(*readable_roots(), *policy.readable),
-                        listable=listable_folders(),
+                        readable=(*grants.readable, *policy.readable),
+                        listable=grants.listable,
                     )
                 case Layer.SECCOMP:
                     # Without a layer that guards the files, none may be opened for writing.

@@ -89,6 +89,19 @@ def readable_roots() -> tuple[str, ...]:
     return tuple(path for tree in readable_trees() for path in tree.visible())
 
 
+@dataclass(frozen=True, slots=True)
+class Grants:
+    """What a worker may read, and which folders it may list: looked up once for many workers."""
+
+    readable: tuple[str, ...]
+    listable: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> Grants:
+        """Look up what there is on this machine."""
+        return cls(readable_roots(), listable_folders())
+
+
 def _without_packages(library: str) -> Tree:
     found = {"site-packages", "dist-packages"} & set(os.listdir(library))
     return Tree(library, tuple(sorted(found)))
