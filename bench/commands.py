@@ -1,5 +1,7 @@
 """What `new` and `check` cost beside importing torch: whole processes, in turn, in one run.
 
+`check, warm` finds a judge that an earlier one left waiting.
+
     python bench/commands.py [ROUNDS]
 
 Prints the median seconds of each and their ratio to `python -c "import torch"`.
@@ -21,9 +23,10 @@ STARTER = Path(__file__).resolve().parent.parent / "puzzles" / "starter"
 HALFHOUR = [sys.executable, "-m", "halfhour.generator"]
 
 
-def seconds(command: list[str], *, home: Path, cwd: Path) -> float:
+def seconds(command: list[str], *, home: Path, cwd: Path, warm_minutes: float = 0) -> float:
     """Run a command to its end; 0 and 1 are good ends."""
-    environment = {**os.environ, "HALFHOUR_HOME": str(home)}
+    stay = {"HALFHOUR_WARM_MINUTES": str(warm_minutes)}
+    environment = {**os.environ, **stay, "HALFHOUR_HOME": str(home)}
     begun = time.perf_counter()
     run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, check=False)
     if run.returncode not in (0, 1):
@@ -51,6 +54,9 @@ def main(rounds: int) -> None:
             ),
             "check": lambda: seconds(
                 [*HALFHOUR, "check", str(puzzle)], home=desk / "home", cwd=desk
+            ),
+            "check, warm": lambda: seconds(
+                [*HALFHOUR, "check", str(puzzle)], home=desk / "home", cwd=desk, warm_minutes=1
             ),
             "new, nothing proven": fresh,
             "new, proven before": proven,

@@ -1,0 +1,225 @@
+"""What the judge costs, as ratios that are measured side by side in one run.
+
+    python bench/judge.py [ROUNDS]
+
+    warm verdict    thirty promises of a real file, by a judge that has worked before, beside
+                    `python -c "import torch"`; at most 0.5
+    cost of a mutant  seconds of the processor to certify one with forked workers, beside the same
+                    promises run by pytest in this process, without any judge; at most 1.3
+    two jobs        how much faster than one the same mutants are certified; at least 1.7 on a
+                    machine with two idle cores
+
+Exits with 1 where a bound is missed.
+"""
+
+from __future__ import annotations
+
+import ast
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from halfhour.generator import library
+from halfhour.generator.cache import ProofCache
+from halfhour.generator.certify import Certifier, hidden_trial, seeds, visible_trial
+from halfhour.generator.judge import Judge
+from halfhour.generator.judge.plugin import PromisesPlugin
+from halfhour.generator.judge.session import Session
+from halfhour.generator.judge.subject import Subject as PromisedSubject
+from halfhour.generator.judge.trial import PYTEST_ARGUMENTS
+from halfhour.generator.plant import plant_text
+from halfhour.generator.records import Mutant, Subject, Trial, VerdictKind
+from halfhour.mutators import all_mutators
+
+PROMISES = 30
+SUBJECTS = ("sliding_window_decoder", "token_sampler")
+MUTANTS = 12
+FOR_JOBS = "token_sampler"
+
+
+def main(rounds: int) -> int:
+    torch_s = statistics.median(seconds(import_torch) for _ in range(rounds))
+    print(f"import torch            {torch_s:6.2f} s")
+    within = [
+        told("warm verdict", warm_verdict_s(rounds) / torch_s, most=0.5),
+        told("cost of a mutant", cost_of_a_mutant(), most=1.3),
+        told("two jobs", speed_of_two_jobs(), least=1.7),
+    ]
+    return 0 if all(within) else 1
+
+
+def told(name: str, ratio: float, *, most: float = 1e9, least: float = 0.0) -> bool:
+    """Print a ratio beside its bound; tell whether it holds."""
+    good = least <= ratio <= most
+    bound = f"at least {least}" if least else f"at most {most}"
+    print(f"{name:<20} {ratio:8.2f} x   {bound}{'' if good else '   MISSED'}", flush=True)
+    return good
+
+
+def seconds(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def import_torch() -> None:
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+
+
+def warm_verdict_s(rounds: int) -> float:
+    """Return the median seconds of a verdict, of the slower subject."""
+    medians = []
+    with Judge(many=True) as judge:
+        for name in SUBJECTS:
+            trial = first_promises(library.find_subject(name), PROMISES)
+            taken = []
+            for _ in range(rounds + 1):
+                verdict = judge.verdict(trial)
+                assert verdict.kind is VerdictKind.FIXED, verdict.reason
+                taken.append(verdict.seconds)
+            medians.append(statistics.median(taken[1:]))
+            print(f"  {name}: {PROMISES} promises in {medians[-1]:.2f} s")
+    return max(medians)
+
+
+def first_promises(subject: Subject, count: int) -> Trial:
+    """Return the trial of the correct file against its first promises."""
+    kept = {promise.name for promise in subject.promises[:count]}
+    dropped = [
+        node
+        for node in ast.parse(subject.hidden_tests).body
+        if isinstance(node, ast.FunctionDef)
+        and node.name.startswith("test_")
+        and node.name not in kept
+    ]
+    lines = subject.hidden_tests.splitlines(keepends=True)
+    for node in reversed(dropped):
+        first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+        del lines[first - 1 : node.end_lineno]
+    whole = hidden_trial(subject, subject.source, 1)
+    return Trial(
+        name=whole.name,
+        source=whole.source,
+        tests="".join(lines),
+        promises=subject.promises[:count],
+        public_names=whole.public_names,
+        seed=whole.seed,
+    )
+
+
+def some_mutants() -> list[tuple[Subject, Mutant]]:
+    """Return mutants of both subjects in turn, the same each time."""
+    found = []
+    for name in SUBJECTS:
+        subject = library.find_subject(name)
+        planted = plant_text(subject.name, subject.source, all_mutators())
+        found += [(subject, mutant) for mutant in planted[: MUTANTS // len(SUBJECTS)]]
+    return found
+
+
+def cost_of_a_mutant() -> float:
+    """Return the seconds of the processor that certifying takes, over those without a judge."""
+    work = some_mutants()
+    judged = certify_cpu_s(work) - certify_cpu_s(work[:1])
+    torch.set_num_threads(1)  # as the judge's processes have it
+    plain = 0.0
+    for subject, mutant in work[1:]:
+        first, second = seeds(subject)
+        trials = [visible_trial(subject, mutant.source)]
+        trials += [hidden_trial(subject, mutant.source, seed) for seed in (first, second, first)]
+        begun = time.process_time()
+        for trial in trials:
+            run_promises(trial)
+        plain += time.process_time() - begun
+    print(f"  {len(work) - 1} mutants: {judged:.1f} s certified, {plain:.1f} s in this process")
+    return judged / plain
+
+
+class Plain:
+    """The fixture `subject` without a judge: the module itself, and little else."""
+
+    mutated = ()
+    accelerator = nullcontext
+
+    def __init__(self, module: ModuleType) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+    def fields(self, value: Any) -> dict[str, Any]:
+        found: dict[str, Any] = vars(value) if hasattr(value, "__dict__") else value._asdict()
+        return found
+
+    def rng_state(self) -> str:
+        return ""
+
+
+def run_promises(trial: Trial) -> None:
+    """Run every test of a trial as the court does, but on the module itself."""
+    module = ModuleType(trial.name)
+    sys.modules[trial.name] = module
+    exec(compile(trial.source, f"{trial.name}.py", "exec"), module.__dict__)
+    plugin = PromisesPlugin(
+        trial.tests,
+        [promise.name for promise in trial.promises],
+        cast(Session, SimpleNamespace(fault=None)),
+        cast(PromisedSubject, Plain(module)),
+        seed=trial.seed,
+        hasty=False,
+        begun=lambda _: None,
+        ended=lambda _: None,
+    )
+    pytest.main(list(PYTEST_ARGUMENTS), plugins=[plugin])
+    assert not plugin.problem, plugin.problem
+
+
+def certify_cpu_s(work: Sequence[tuple[Subject, Mutant]]) -> float:
+    """Return the seconds that the judge's processes and this one spend."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = cpu_s()
+        with Judge(many=True) as judge:
+            certifier = Certifier(judge, ProofCache(Path(folder)))
+            for name in SUBJECTS:  # so that their proof is in both measurements
+                certifier.check_subject(library.find_subject(name))
+            for subject, mutant in work:
+                certifier.certify(subject, mutant)
+        return cpu_s() - before
+
+
+def cpu_s() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def speed_of_two_jobs() -> float:
+    """Return how much sooner two jobs end than one."""
+    taken = {}
+    for jobs in (1, 2):
+        with tempfile.TemporaryDirectory() as home:
+            command = [sys.executable, "-m", "halfhour.generator", "certify", "--jobs", str(jobs)]
+            begun = time.perf_counter()
+            subprocess.run(
+                [*command, "--subject", FOR_JOBS],
+                env={"PATH": "/usr/bin:/bin", "HALFHOUR_HOME": home},
+                capture_output=True,
+                check=True,
+            )
+            taken[jobs] = time.perf_counter() - begun
+    print(f"  {taken[1]:.1f} s with one job, {taken[2]:.1f} s with two")
+    return taken[1] / taken[2]
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 5))
