@@ -7,6 +7,8 @@ import unicodedata
 _UNSAFE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
 """Control, format (also bidirectional), surrogate, line and paragraph separator."""
 
+_LINES = {ord("\n"): None, ord("\t"): None}
+
 
 def plain(text: str, *, limit: int, lines: bool = False) -> str:
     """Return at most `limit` characters of the text with control characters escaped.
@@ -15,6 +17,8 @@ def plain(text: str, *, limit: int, lines: bool = False) -> str:
     """
     kept = "\n\t" if lines else ""
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    if cut.translate(_LINES if lines else {}).isprintable():  # which no unsafe character is
+        return cut
     return "".join(c if c in kept or not _unsafe(c) else _escape(c) for c in cut)
 
 

@@ -101,7 +101,8 @@ class PromisesPlugin:
         seed = drawn_seed(self._seed, item.name)
         random.seed(seed)
         np.random.seed(seed)
-        torch.manual_seed(seed)
+        # The CPU's generator alone: `torch.manual_seed` walks the stack for every other device.
+        torch.default_generator.manual_seed(seed)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
