@@ -31,12 +31,13 @@ def source_of(subject_name: str, file_name: str = "") -> str:
     return (SOLUTIONS / subject_name / (file_name or f"{subject_name}.py")).read_text("utf-8")
 
 
-def load(name: str, source: str) -> types.ModuleType:
-    """Execute a text as a module of that name."""
+def load(name: str, source: str | types.CodeType) -> types.ModuleType:
+    """Execute a text, or what it was compiled to, as a module of that name."""
+    code = compile(source, f"{name}.py", "exec") if isinstance(source, str) else source
     module = types.ModuleType(name)
     sys.modules[name] = module  # where dataclasses look up the module that is being executed
     try:
-        exec(compile(source, f"{name}.py", "exec"), module.__dict__)
+        exec(code, module.__dict__)
     finally:
         del sys.modules[name]
     return module
@@ -144,22 +145,31 @@ def _cases(promise: Callable[..., None]) -> Iterator[dict[str, Any]]:
         yield case
 
 
+def promises_in(tests: types.ModuleType) -> dict[str, Callable[..., None]]:
+    """Return the promises of a module of hidden tests in the order of the file."""
+    return {name: f for name, f in vars(tests).items() if name.startswith("test_")}
+
+
+def failure(promise: Callable[..., None], subject: Subject, *, seed: int) -> BaseException | None:
+    """Run a promise in its cases until one fails; return what failed."""
+    drawn = int(hashlib.sha256(f"{seed}:{promise.__name__}".encode()).hexdigest()[:8], 16)
+    fixtures = {"subject": subject, "seed": drawn}
+    given = {k: fixtures[k] for k in inspect.signature(promise).parameters if k in fixtures}
+    try:
+        for case in _cases(promise):
+            promise(**given, **case)
+    except (Exception, pytest.fail.Exception) as error:
+        return error
+    return None
+
+
 def broken_promises(
     subject_name: str, source: str | None = None, *, seed: int
 ) -> dict[str, BaseException]:
     """Run every hidden test on the file (or on `source`) and return what failed, by promise."""
     tests = load(f"{subject_name}_hidden", source_of(subject_name, "test_hidden.py"))
-    promises = {name: f for name, f in vars(tests).items() if name.startswith("test_")}
+    promises = promises_in(tests)
     assert promises, f"no promise found for {subject_name}"
     subject = Subject(load(subject_name, source_of(subject_name) if source is None else source))
-    broken: dict[str, BaseException] = {}
-    for name, promise in promises.items():
-        drawn = int(hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()[:8], 16)
-        fixtures = {"subject": subject, "seed": drawn}
-        given = {k: fixtures[k] for k in inspect.signature(promise).parameters if k in fixtures}
-        for case in _cases(promise):
-            try:
-                promise(**given, **case)
-            except (Exception, pytest.fail.Exception) as error:
-                broken.setdefault(name, error)
-    return broken
+    failures = {name: failure(f, subject, seed=seed) for name, f in promises.items()}
+    return {name: error for name, error in failures.items() if error is not None}
