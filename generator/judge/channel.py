@@ -48,6 +48,7 @@ class Channel:
         self._message_bytes = message_bytes
         self._output_bytes = output_bytes
         self._output = bytearray()
+        self._ahead = bytearray()  # what came together with what was asked for
         self.received = 0
         for descriptor in self._descriptors:
             os.set_blocking(descriptor, False)
@@ -85,17 +86,19 @@ class Channel:
         self._printing.clear()
 
     def _read(self, size: int, deadline: float) -> bytearray:
-        content = bytearray(size)
-        view = memoryview(content)
-        while view:
+        content = self._ahead[:size]
+        del self._ahead[:size]
+        while len(content) < size:
             try:
-                count = os.readv(self._read_fd, [view])
+                chunk = os.read(self._read_fd, _CHUNK)
             except BlockingIOError:
                 self._wait(self._read_fd, select.POLLIN, deadline)
                 continue
-            if not count:
+            if not chunk:
                 raise ChannelClosed
-            view = view[count:]
+            wanted = size - len(content)
+            content += chunk[:wanted]
+            self._ahead += chunk[wanted:]
             if time.monotonic() > deadline:  # a trickle of bytes never blocks
                 raise ChannelTimeout
         return content

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from . import frames
 from .frames import Buffer, Json
 
+_CHUNK = 64 << 10
+
 
 class Connection:
     """Reads requests from one pipe and writes answers to another."""
@@ -16,6 +18,7 @@ class Connection:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._message_bytes = message_bytes
+        self._ahead = bytearray()  # what came together with what was asked for
 
     def receive(self) -> tuple[Json, list[bytearray]]:
         """Return the next message. Raises EOFError when the other end is gone."""
@@ -31,11 +34,13 @@ class Connection:
                 view = view[os.write(self._write_fd, view) :]
 
     def _read(self, size: int) -> bytearray:
-        content = bytearray(size)
-        view = memoryview(content)
-        while view:
-            count = os.readv(self._read_fd, [view])
-            if not count:
+        content = self._ahead[:size]
+        del self._ahead[:size]
+        while len(content) < size:
+            chunk = os.read(self._read_fd, _CHUNK)
+            if not chunk:
                 raise EOFError
-            view = view[count:]
+            wanted = size - len(content)
+            content += chunk[:wanted]
+            self._ahead += chunk[wanted:]
         return content
