@@ -1,4 +1,4 @@
-"""Make one puzzle: draw mutants in an order given by the seed until one certifies."""
+"""Make one puzzle: draw a subject and then its mutants, by the seed, until one certifies."""
 
 from __future__ import annotations
 
@@ -59,24 +59,22 @@ def craft(
     Every bug is certified alone: a file with all but one of them mended is still wrong.
     Raises UsageError where no mutant of these subjects and mutators makes such a puzzle.
     """
-    by_name = {mutator.name: mutator for mutator in mutators}
-    drawn = [(s, m, by_name[m.mutator]) for s in subjects for m in plant(s, mutators)]
-    drawn.sort(key=lambda choice: digest(str(seed), choice[1].id))
-    proven: dict[str, list[_Proven]] = {subject.name: [] for subject in subjects}
     with Judge(many=True) as judge:
         certifier = Certifier(judge)
-        for subject, mutant, mutator in drawn:
-            bug = _prove(certifier, subject, mutant, mutator, progress)
-            if bug is None:
-                continue
-            for others in combinations(proven[subject.name], bugs - 1):
-                together = _prove_together(certifier, (*others, bug), progress)
-                if together is None:
+        for subject in sorted(subjects, key=lambda s: digest(str(seed), s.name)):
+            proven: list[_Proven] = []
+            for mutant, mutator in _drawn(subject, mutators, seed):
+                bug = _prove(certifier, subject, mutant, mutator, progress)
+                if bug is None:
                     continue
-                if level is None or together.level == level:
-                    return _puzzle((*others, bug), together, seed)
-                progress(f"level {together.level}, not {level}")
-            proven[subject.name].append(bug)
+                for others in combinations(proven, bugs - 1):
+                    together = _prove_together(certifier, (*others, bug), progress)
+                    if together is None:
+                        continue
+                    if level is None or together.level == level:
+                        return _puzzle((*others, bug), together, seed)
+                    progress(f"level {together.level}, not {level}")
+                proven.append(bug)
     raise UsageError(_nothing(bugs, level))
 
 
@@ -95,6 +93,15 @@ def craft_site(
     if bug is None:
         raise UsageError(f"{mutator.name} at {subject.name}:{mutants[0].line} is not certified")
     return _puzzle((bug,), bug.certificate, seed)
+
+
+def _drawn(
+    subject: Subject, mutators: Sequence[Mutator], seed: int
+) -> list[tuple[Mutant, Mutator]]:
+    """Return the mutants of a subject in the seed's order, each with its mutator."""
+    by_name = {mutator.name: mutator for mutator in mutators}
+    found = [(mutant, by_name[mutant.mutator]) for mutant in plant(subject, mutators)]
+    return sorted(found, key=lambda choice: digest(str(seed), choice[0].id))
 
 
 def _prove(
