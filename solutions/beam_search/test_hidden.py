@@ -423,6 +423,24 @@ def test_the_model_is_called_only_while_a_beam_can_still_win(subject: Any, seed:
     assert count(max_new_tokens=5) == 5
 
 
+@pytest.mark.symptom("A search without settings gives up early, or costs more than it should.")
+def test_without_settings_four_beams_look_sixteen_tokens_ahead(subject: Any, seed: int) -> None:
+    """What is left out is 4 beams, 16 tokens, the mean as score, and 0 as EOS and padding."""
+    toy, prompts, want = _clear_case(random.Random(seed), 5, 2, -9.0)
+    toy.calls.clear()
+
+    _assert_same(_run(subject, toy.step, prompts), [ranked[:1] for ranked in want])
+    assert toy.calls == [(2, 3), *[(8, 1)] * 15]
+
+    def step(token_ids: Tensor, state: State) -> tuple[Tensor, State]:
+        first = state[0] if state else token_ids[:, 0]
+        return 30.0 * torch.nn.functional.one_hot(first % 3, 3), (first,)
+
+    out = subject.beam_search(step, torch.tensor([[3], [1]]), subject.BeamConfig())
+    assert out.lengths.tolist() == [[1], [16]]
+    assert out.sequences.tolist() == [[[0] * 16], [[1] * 16]]
+
+
 # ----- what is allowed
 
 
@@ -599,11 +617,17 @@ def test_mistakes_are_refused(subject: Any) -> None:
         return torch.zeros(len(token_ids), 4), state
 
     config = subject.BeamConfig(max_new_tokens=1)
-    for prompt in (torch.zeros(3).long(), torch.zeros(2, 0).long(), torch.zeros(0, 2).long()):
-        _refuses(subject.beam_search, step, prompt, config)
-    for eos_id in (-1, 4):
+    for size in [(3,), (2, 0), (0, 2), (1, 2, 2)]:
+        _refuses(subject.beam_search, step, torch.zeros(size).long(), config)
+    for eos_id in (-1, 4, 5):
         config = subject.BeamConfig(max_new_tokens=1, eos_id=eos_id)
         _refuses(subject.beam_search, step, torch.tensor([[1]]), config)
     config = subject.BeamConfig(max_new_tokens=1, eos_id=3)
+
+    def in_shape(*shape: int) -> Callable[..., Any]:
+        return lambda token_ids, state: (torch.zeros(len(token_ids), *shape), state)
+
+    for shape in [(), (3,), (1, 4), (4, 4)]:
+        _refuses(subject.beam_search, in_shape(*shape), torch.tensor([[1]]), config)
     out = subject.beam_search(step, torch.tensor([[1]]), config)
     assert out.lengths.tolist() == [[1]]

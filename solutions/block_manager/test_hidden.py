@@ -191,6 +191,13 @@ def test_blocks_are_reused_only_after_the_same_text(subject: Any, seed: int) -> 
     for tokens, n_cached in prompts.values():
         assert manager.allocate("b", tokens) == n_cached
         manager.free("b")
+    manager = subject.BlockManager(8, 4)
+    _admit(manager, "a", [*x[:8], *x[:5]])
+    for place in range(12):
+        tokens = [*x[:8], *x[:5]]
+        tokens[place] = other
+        assert manager.allocate("b", tokens) == place // 4 * 4
+        manager.free("b")
 
 
 @pytest.mark.symptom("Requests with a fine-tuned adapter sound like the base model.")
@@ -382,6 +389,11 @@ def test_a_free_cached_block_is_not_counted_twice(subject: Any, seed: int) -> No
     assert manager.can_allocate(tokens[:8])
     assert manager.allocate("c", tokens[:8]) == 4
     assert manager.n_free == 0
+    manager = subject.BlockManager(2, 4)
+    _admit(manager, "a", tokens[:4])
+    manager.free("a")
+    manager.allocate("b", [60_000])
+    assert [manager.can_allocate(tokens[:n]) for n in (4, 5)] == [True, False]
 
 
 @pytest.mark.symptom("Requests wait although there is room for them.")
@@ -608,6 +620,9 @@ def test_statistics_count_tokens_of_admitted_prompts(subject: Any, seed: int) ->
 
     assert subject.fields(manager.stats) == {"queries": 26, "hits": 12}
     assert math.isclose(manager.stats.hit_rate, 12 / 26)
+    manager.free("c")
+    manager.allocate("d", tokens[:7])
+    assert subject.fields(manager.stats) == {"queries": 33, "hits": 16}
 
 
 @pytest.mark.symptom("With the prefix cache switched off, requests still share their prompts.")
@@ -631,7 +646,7 @@ def test_without_prefix_caching_every_prompt_is_computed(subject: Any, seed: int
 @pytest.mark.symptom("A bug in the scheduler goes unnoticed until texts are mixed up.")
 def test_misuse_is_refused(subject: Any) -> None:
     """Impossible pools, unknown or repeated sequences and counts out of range raise ValueError."""
-    for n_blocks, block_size, watermark in [(0, 4, 0), (4, 0, 0), (4, 4, -1), (4, 8, 4)]:
+    for n_blocks, block_size, watermark in [(0, 4, 0), (4, 0, 0), (4, 4, -1), (4, 8, 4), (4, 8, 5)]:
         with pytest.raises(ValueError, match=r"."):
             subject.BlockManager(n_blocks, block_size, watermark_blocks=watermark)
     assert subject.BlockManager(1, 1).can_allocate([7])

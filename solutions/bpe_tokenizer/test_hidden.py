@@ -47,15 +47,18 @@ def _merged(ids: Sequence[int], pair: _Pair, new_id: int) -> list[int]:
 
 
 def _learned(chunks: Sequence[str], n_merges: int) -> list[_Pair]:
-    words = [list(chunk.encode()) for chunk in chunks]
+    words = [(list(chunk.encode()), n) for chunk, n in Counter(chunks).items()]
     merges: list[_Pair] = []
     while len(merges) < n_merges:
-        counts = Counter(pair for ids in words for pair in pairwise(ids))
-        ranking = sorted((-n, pair) for pair, n in counts.items() if n > 1)
+        counts: Counter[_Pair] = Counter()
+        for ids, n_occurrences in words:
+            for pair in pairwise(ids):
+                counts[pair] += n_occurrences
+        ranking = [(-n, pair) for pair, n in counts.items() if n > 1]
         if not ranking:
             break
-        pair = ranking[0][1]
-        words = [_merged(ids, pair, 256 + len(merges)) for ids in words]
+        pair = min(ranking)[1]
+        words = [(_merged(ids, pair, 256 + len(merges)), n) for ids, n in words]
         merges.append(pair)
     return merges
 
@@ -166,9 +169,9 @@ def test_merges_are_learned_most_frequent_first(subject: Any, seed: int) -> None
         for n_merges in (1, 12, 200):
             merges = _pairs(subject.train_merges(joined, n_merges))
             assert merges == _learned(chunks, n_merges)
-    word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=380))
-    merges = _pairs(subject.train_merges([word, word], 380))
-    assert merges == _learned([word, word], 380)
+    word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", k=320))
+    merges = _pairs(subject.train_merges([word, word], 280))
+    assert merges == _learned([word, word], 280)
     assert len(merges) > 260
 
 
@@ -376,7 +379,11 @@ def test_spans_are_the_characters_a_token_has_bytes_of(subject: Any, seed: int) 
     """The span of a token holds exactly the characters of which it has a byte."""
     merges = [(0xF0, 0x9F), (0xA9, 32), (97, 0xC3), (0x8E, 0x89), (0x9F, 0x8E), *MERGES[:1]]
     merges += [(0xB9, 97), (0xBC, 0xC3)]  # from one character into the next
-    tokenizer = subject.BPETokenizer(merges, ["<é>", "b"])
+    tokenizer = subject.BPETokenizer(merges, specials := ["<é>", "b"])
+    token_bytes = [bytes([byte]) for byte in range(256)]
+    for left, right in merges:
+        token_bytes.append(token_bytes[left] + token_bytes[right])
+    token_bytes += [special.encode() for special in specials]
     rng = random.Random(seed)
     drawn = ["".join(rng.choices("ab é漢🎉\n", k=12)) for _ in range(6)]
 
@@ -387,7 +394,7 @@ def test_spans_are_the_characters_a_token_has_bytes_of(subject: Any, seed: int) 
             assert ids == tokenizer.encode(text, allowed)
             want, stop = [], 0
             for token_id in ids:
-                start, stop = stop, stop + len(tokenizer.decode_bytes([token_id]))
+                start, stop = stop, stop + len(token_bytes[token_id])
                 touched = [
                     i
                     for i, (first, end) in enumerate(zip([0, *ends], ends, strict=False))
@@ -463,13 +470,13 @@ def test_truncation_keeps_the_requested_side_and_the_frame(subject: Any) -> None
         whole = [first + row + last for row in rows]
         assert tokenizer.encode_batch(texts, **given) == whole
         assert tokenizer.encode_batch([], **given) == []
-        for room in range(6):
+        for room in (0, 1, 2, 5):
             left = [first + row[len(row) - min(room, len(row)) :] + last for row in rows]
             right = [first + row[:room] + last for row in rows]
             given["max_length"] = room + n_added
             assert tokenizer.encode_batch(texts, **given) == right
-            for side, want in (("left", left), ("right", right)):
-                assert tokenizer.encode_batch(texts, truncation_side=side, **given) == want
+            assert tokenizer.encode_batch(texts, truncation_side="left", **given) == left
+        assert tokenizer.encode_batch(texts, truncation_side="right", **given) == right
         for max_length in range(-1, n_added):
             given["max_length"] = max_length
             with pytest.raises(ValueError, match=r"."):
@@ -512,7 +519,7 @@ def test_incomplete_files_are_refused(subject: Any) -> None:
     content = subject.BPETokenizer([(97, 98), (256, 99), (98, 110)], ["<a>", "b"]).to_text()
     assert subject.BPETokenizer.from_text(content).vocab_size == 261
 
-    wrong = [content[:n] for n in range(len(content))]
+    wrong = [content[:n] for n in range(len(content)) if n % 3 == 0 or n > len(content) - 8]
     wrong += ["\n", "a\nb\n", "0 0\n", "x" + content, content + content, content + "x"]
     wrong += [content[0] + content[2:], content + "97 99\n"]
     for text in wrong:

@@ -111,6 +111,8 @@ def test_the_result_does_not_depend_on_the_tiles(subject: Any, seed: int) -> Non
         assert subject.mutated == ()
         _assert_same(got, want)
     _assert_same(subject.flash_attention(q, k, v), want)
+    q, k, v = _qkv(seed, 2, 3, b=7)  # more rows than heads and dims
+    _assert_same(subject.flash_attention(q, k, v), _dense(q, k, v))
     q, k, v = _qkv(seed, 66, 130, b=1, h=1, g=1)
     _assert_same(subject.flash_attention(q, k, v), _dense(q, k, v))
 
@@ -176,6 +178,14 @@ def test_the_range_of_keys_covers_what_queries_see(subject: Any) -> None:
     assert start >= stop
 
 
+@pytest.mark.symptom("Splitting the keys leaves some of them out, or makes empty parts.")
+def test_pieces_are_as_many_as_the_things_need(subject: Any) -> None:
+    """cdiv(a, b) pieces of size b hold a things, and one piece less does not."""
+    for a, b in [(0, 4), (1, 4), (4, 4), (5, 4), (8, 4), (9, 4), (3, 1), (7, 5), (2, 9)]:
+        pieces = subject.cdiv(a, b)
+        assert (pieces - 1) * b < a <= pieces * b
+
+
 # ----- masks
 
 
@@ -213,6 +223,8 @@ def test_a_window_without_causality_bounds_the_past_alone(subject: Any, seed: in
         want = [[_sees(i, j, causal, limit) for j in k_pos.tolist()] for i in q_pos.tolist()]
         got = subject.tile_mask(q_pos, k_pos, causal=causal, window=limit)
         assert got.bool().tolist() == want
+    want = [[_sees(i, j, True, None) for j in k_pos.tolist()] for i in q_pos.tolist()]
+    assert subject.tile_mask(q_pos, k_pos).bool().tolist() == want
 
 
 @pytest.mark.symptom("In a batch of unequal lengths short requests get strange answers.")
@@ -455,9 +467,13 @@ def test_misuse_is_refused(subject: Any, seed: int) -> None:
     wrong: list[tuple[tuple[Tensor, ...], dict[str, Any]]] = [
         ((q[:, :3], k, v), {}),
         ((q, k, v[:, :, :3]), {}),
+        ((q, k[:, :, :3], v), {}),
         ((q, k, v[:1]), {}),
+        ((q, k[:1], v), {}),
         ((q, k[..., :3], v), {}),
+        ((q[..., :3], k, v), {}),
         ((q[:1], k, v), {}),
+        ((q, k[:1], v[:1]), {}),
         ((q, k, v), {"block_q": 0}),
         ((q, k, v), {"block_k": 0}),
         ((q, k, v), {"window": 0}),
@@ -466,13 +482,16 @@ def test_misuse_is_refused(subject: Any, seed: int) -> None:
         ((q, k, v), {"kv_lens": [4, 5]}),
         ((q, k, v), {"kv_lens": [4, -1]}),
         ((q, k, v), {"kv_lens": [4]}),
+        ((q, k, v), {"kv_lens": [4, 4, 4]}),
         ((q, k, v), {"sink": torch.zeros(2)}),
+        ((q, k, v), {"sink": torch.zeros(6)}),
     ]
     for tensors, how in wrong:
         with pytest.raises(ValueError, match=r"."):
             subject.flash_attention(*tensors, **how)
     last = q[:, :, :1]
-    for queries, n_splits, lens in [(q, 2, [4, 4]), (last, 0, [4, 4]), (last, 2, [4, 5])]:
+    calls = [(q, 2, [4, 4]), (last[:, :, :0], 2, [4, 4]), (last, 0, [4, 4]), (last, 2, [4, 5])]
+    for queries, n_splits, lens in calls:
         with pytest.raises(ValueError, match=r"."):
             subject.split_kv_decode(queries, k, v, n_splits, kv_lens=lens)
     for prefix in [(k[0, :1].repeat(3, 1, 1), v[0, :1].repeat(3, 1, 1)), (k[0], v[0, :, :3])]:

@@ -288,7 +288,6 @@ class SparseMoE(nn.Module):
         """Score all experts in float32, as choices are sensitive to rounding: [N, M] -> [N, E]."""
         return F.linear(tokens.float(), self.gate.float())
 
-    @torch.no_grad()
     def update_bias(self, load: Tensor, rate: float) -> None:
         """Move the selection bias by `rate` to even out a load [E] that was seen."""
         load = load.float()

@@ -197,7 +197,8 @@ def test_load_counts_every_choice(subject: Any, seed: int) -> None:
 @pytest.mark.symptom("The alarm for uneven load never rings, or always does.")
 def test_max_violation_compares_the_busiest_expert_with_the_mean(subject: Any) -> None:
     """It is 0 for an even load, E - 1 when one expert does all, and 0 when there is no load."""
-    for load, want in [([3, 3, 3], 0.0), ([0, 12, 0, 0], 3.0), ([4, 1, 1, 2], 1.0), ([0, 0], 0.0)]:
+    cases = [([3, 3, 3], 0.0), ([0, 12, 0, 0], 3.0), ([4, 1, 1, 2], 1.0), ([0, 0], 0.0)]
+    for load, want in [*cases, ([1, 0], 1.0), ([1, 0, 0], 2.0)]:
         got = subject.max_violation(torch.tensor(load))
         assert isinstance(got, float)
         assert math.isclose(got, want, abs_tol=1e-6)
@@ -260,6 +261,9 @@ def test_losses_are_means_over_real_tokens(subject: Any, seed: int) -> None:
         _close(got, log_z[mask].square().mean())
 
     _close(subject.router_z_loss(logits), log_z.square().mean())
+    _close(subject.router_z_loss(logits[:1]), log_z[0].square())
+    one = subject.load_balancing_loss(probs[:1], torch.tensor(chosen[:1]))
+    _close(one, _balancing_loss(probs[:1], chosen[:1]))
     nobody = torch.zeros(13, dtype=torch.bool)
     for nothing in (
         subject.load_balancing_loss(probs, torch.tensor(chosen), nobody),
@@ -385,6 +389,9 @@ def test_what_a_dropped_choice_points_at_does_not_matter(subject: Any) -> None:
 
     torch.testing.assert_close(got[1:], torch.tensor([[0.25, 0.25], [1.0, 1.0]]))
     assert bool(got[0].isnan().all())
+    only = torch.tensor([[0], [-1]])
+    got = subject.combine(torch.ones(1, 1, 2), torch.zeros_like(only), only, torch.ones(2, 1))
+    assert got.tolist() == [[1.0, 1.0], [0.0, 0.0]]
 
 
 @pytest.mark.symptom("Sorting by expert loses or mixes tokens for some loads.")
@@ -641,7 +648,8 @@ def test_inputs_and_random_state_stay_untouched(subject: Any, seed: int) -> None
             assert subject.mutated == ()
             layer.share(x, range(2), mask)
             assert subject.mutated == ()
-    fresh = subject.SparseMoE(M, F, 4)
+    fresh = subject.SparseMoE(M, F)
+    assert (fresh.n_experts, fresh.top_k) == (8, 2)
     assert not fresh.requires_grad_(False)(_randn(seed, 1, 9, M)).out.any()
     logits = _randn(seed, 4, E)
     subject.route(logits, 2, selection_bias=torch.ones(E))

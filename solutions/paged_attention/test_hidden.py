@@ -154,10 +154,19 @@ def test_a_page_costs_keys_and_values_of_all_layers(subject: Any) -> None:
     store = subject.PagedKVStore(7, 4, 2, 6, n_layers=3, dtype=torch.bfloat16)
 
     assert store.bytes_per_page == 2 * 3 * 4 * 2 * 6 * 2
+    assert isinstance(store.bytes_per_page, int)
     assert (store.n_pages, store.page_size) == (7, 4)
     for pool in (store.k, store.v):
         assert (list(pool.shape), pool.dtype) == ([3, 7, 4, 2, 6], torch.bfloat16)
         assert not pool.any()
+
+
+@pytest.mark.symptom("Reading a sequence touches more pages than it has, or misses its last one.")
+def test_pages_are_as_many_as_the_tokens_need(subject: Any) -> None:
+    """cdiv(a, b) pieces of size b hold a things, and one piece less does not."""
+    for a, b in [(0, 4), (1, 4), (4, 4), (5, 4), (8, 4), (9, 4), (3, 1), (7, 5), (2, 9)]:
+        pieces = subject.cdiv(a, b)
+        assert (pieces - 1) * b < a <= pieces * b
 
 
 @pytest.mark.symptom("Answers degrade as if the model had remembered other things than it read.")
@@ -564,7 +573,11 @@ def test_misuse_is_refused(subject: Any) -> None:
         (kv[:1], kv, [0, 1]),
         (kv, kv[:1], [0, 1]),
         (kv, kv, [0]),
+        (kv, kv, [0, 1, 2]),
+        (torch.ones(3, 2, 6), kv, [0, 1]),
+        (kv, torch.ones(3, 2, 6), [0, 1]),
         (kv, kv, [0, 8]),
+        (kv, kv, [9, 0]),
         (kv, kv, [0, -2]),
     ]:
         with pytest.raises(ValueError, match=r"."):
@@ -572,11 +585,9 @@ def test_misuse_is_refused(subject: Any) -> None:
     store.write(kv, kv, torch.tensor([0, 7]))
     assert store.k.sum() == store.v.sum() == 2 * 2 * 6
     pages = torch.zeros(1, 2, 4, 2, 6)
-    for pages_k, pages_v in [(pages[:, :1], pages), (pages, pages[:, :1])]:
+    for n, n_keys, n_values in [(2, 1, 2), (2, 2, 1), (2, 1, 1), (1, 2, 2), (1, 1, 2), (1, 2, 1)]:
         with pytest.raises(ValueError, match=r"."):
-            store.import_pages([0, 1], pages_k, pages_v)
-    with pytest.raises(ValueError, match=r"."):
-        store.import_pages([0], pages, pages)
+            store.import_pages([0, 1][:n], pages[:, :n_keys], pages[:, :n_values])
 
     decode = subject.build_batch([[0]], [0], [1], 4)
     prompt = subject.build_batch([[0]], [0], [2], 4)
@@ -588,6 +599,11 @@ def test_misuse_is_refused(subject: Any) -> None:
         (subject.decode_attention, decode),
     ]:
         rows = q[: batch.n_rows]
-        for bad, how in [(rows[:, :3], {}), (torch.ones(3, 4, 6), {}), (rows, {"window": 0})]:
+        for bad, how in [
+            (rows[:, :3], {}),
+            (rows[1:], {}),
+            (torch.ones(3, 4, 6), {}),
+            (rows, {"window": 0}),
+        ]:
             with pytest.raises(ValueError, match=r"."):
                 attention(bad, store, batch, **how)

@@ -77,10 +77,12 @@ def _sees(query: int, key: int, window: int, n_sink: int) -> bool:
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, allowed: list[list[bool]]) -> Tensor:
     """Attend from q [..., S, D] to k, v [..., K, D] in float64; nothing to see gives zeros."""
-    seen = torch.tensor(allowed).double()
+    hidden = ~torch.tensor(allowed)
     scores = q.double() @ k.double().mT / q.shape[-1] ** 0.5
-    share = (scores - scores.amax(-1, keepdim=True)).exp() * seen
-    return share @ v.double() / share.sum(-1, keepdim=True).clamp_min(1e-300)
+    scores = scores.masked_fill(hidden, -torch.inf)
+    share = (scores - scores.amax(-1, keepdim=True).clamp_min(-1e300)).exp()
+    out: Tensor = share @ v.double() / share.sum(-1, keepdim=True).clamp_min(1e-300)
+    return out
 
 
 def _logits(sizes: dict[str, Any], weights: dict[str, Tensor], tokens: list[int]) -> Tensor:
@@ -94,7 +96,7 @@ def _logits(sizes: dict[str, Any], weights: dict[str, Tensor], tokens: list[int]
         own = {k.removeprefix(f"layers.{layer}."): w for k, w in weights.items()}
         h = _rms_norm(x, own["attention_norm.weight"], sizes["norm_eps"])
         q, k, v = (
-            torch.stack((h @ own[f"attention.{name}.weight"].T).split(sizes["head_dim"], dim=-1))
+            torch.stack(torch.split(h @ own[f"attention.{name}.weight"].T, sizes["head_dim"], -1))
             for name in ("wq", "wk", "wv")
         )  # [heads, S, D]
         q, k = (_turn(part, steps, sizes["rope_base"]) for part in (q, k))
@@ -370,12 +372,15 @@ def test_heads_of_any_number_and_size(subject: Any, seed: int) -> None:
 
 @pytest.mark.symptom("A checkpoint without the optional settings in its config gives nonsense.")
 def test_settings_left_out_are_those_of_a_plain_model(subject: Any, seed: int) -> None:
-    """Left out, there are no sinks and the rotation has base 10000."""
-    plain = {name: SIZES[name] for name in SIZES if name not in ("n_sink", "rope_base")}
-    cache = subject.RollingKVCache(subject.DecoderConfig(**plain), 1, like=torch.zeros(1))
+    """Left out, there are no sinks, the rotation has base 10000 and the norm adds 1e-5."""
+    optional = ("n_sink", "rope_base", "norm_eps")
+    plain = {name: SIZES[name] for name in SIZES if name not in optional}
+    config = subject.DecoderConfig(**plain)
+    assert subject.fields(config)["rope_base"] == 10_000
+    cache = subject.RollingKVCache(config, 1, like=torch.zeros(1))
     assert cache.k.shape == (2, 1, 2, 4, 4)
-    model, sizes, weights = _model(subject, seed, n_sink=0, rope_base=1e4)
-    default = subject.SlidingWindowDecoder(subject.DecoderConfig(**plain))
+    model, sizes, weights = _model(subject, seed, n_sink=0, rope_base=1e4, norm_eps=1e-5)
+    default = subject.SlidingWindowDecoder(config)
     default.load_state_dict(model.state_dict())
     tokens = _tokens(seed + 1, 1, 9)
     logits = default(tokens, default.new_cache(1))
@@ -487,9 +492,9 @@ def test_rolled_back_tokens_never_were(subject: Any, seed: int) -> None:
     rows = _Rows(subject, seed, 3, window=5, n_sink=2)
     rows.feed(3, 2, 1)
     rows.feed(4, 4, 3)
-    assert not _refused(rows.cache.rollback, torch.tensor([3, 0, 4]))
-    assert rows.cache.lengths.tolist() == [4, 6, 0]
-    rows.history = [rows.history[0][:-3], rows.history[1], []]
+    assert not _refused(rows.cache.rollback, torch.tensor([0, 3, 4]))
+    assert rows.cache.lengths.tolist() == [7, 3, 0]
+    rows.history = [rows.history[0], rows.history[1][:-3], []]
     rows.feed(1, 1, 1)
     rows.feed(3, 2, 4)
 
@@ -613,6 +618,7 @@ def test_generation_keeps_to_the_limit(subject: Any) -> None:
     """Without an end token an answer has exactly max_new_tokens tokens, also when that is 0."""
     model = _counting_model(subject)
     for limit in (0, 1, 5):
+        assert subject.generate(model, [], max_new_tokens=limit) == []
         answers = subject.generate(model, [[6], [2, 4]], max_new_tokens=limit)
         assert answers == [[7, 0, 1, 2, 3][:limit], [5, 6, 7, 0, 1][:limit]]
 
@@ -717,6 +723,7 @@ def test_mistakes_of_the_caller_are_refused(subject: Any, seed: int) -> None:
         {"n_sink": -1},
         {"n_heads": 5},
         {"n_heads": 0},
+        {"n_kv_heads": 0},
         {"head_dim": 3},
         {"head_dim": 0},
         {"n_layers": 0},
@@ -727,13 +734,14 @@ def test_mistakes_of_the_caller_are_refused(subject: Any, seed: int) -> None:
         assert _refused(subject.DecoderConfig, **{**SIZES, **change}), change
     model, _, _ = _model(subject, seed)
     cache = model.new_cache(2)
-    for n_new in ([3, 1], [-1, 2], [1, 1, 1]):
+    for n_new in ([3, 1], [-1, 2], [1, 1, 1], [1]):
         assert _refused(model, _tokens(seed, 2, 2), cache, torch.tensor(n_new))
-    assert _refused(model, _tokens(seed, 3, 2), cache)
+    for n_rows in (1, 3):
+        assert _refused(model, _tokens(seed, n_rows, 2), cache)
     prompts, lengths = _tokens(seed, 2, 2), torch.tensor([2, 2])
     assert _refused(model.prefill, prompts, lengths, cache, chunk_size=-1)
     assert cache.lengths.tolist() == [0, 0]
-    for wrong in ([[1], []], [[1, 13]], [[-1]]):
+    for wrong in ([[1], []], [[1, 13]], [[14, 1]], [[-1]]):
         assert _refused(subject.generate, model, wrong, max_new_tokens=2)
     assert _refused(subject.generate, model, [[1]], max_new_tokens=-1)
     q, k = torch.zeros(1, 3, 2, 4), torch.zeros(1, 2, 2, 4)

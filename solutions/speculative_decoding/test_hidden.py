@@ -136,6 +136,10 @@ def test_the_first_token_follows_the_target_whatever_was_guessed(subject: Any, s
         later = [uniform, draft, uniform][: len(slots)]
         emitted, _ = _verify(subject, seed, _drafted(seed + i, slots), [target, *later])
         _assert_follows(emitted[:, 0], target)
+    # The first random number of this stream is exactly 0.
+    never = torch.zeros(1, 1, dtype=torch.long), torch.full((1, 1, 2), 0.5)
+    emitted, _ = _verify(subject, 5_528_392, never, [[0.0, 1.0], [0.5, 0.5]])
+    assert emitted.tolist() == [[1, -1]]
 
 
 @pytest.mark.symptom("The longer the draft, the stranger the text.")
@@ -216,6 +220,9 @@ def test_rows_may_guess_less_than_others(subject: Any, seed: int) -> None:
         _assert_follows(mine[:, 0], p[0])
         _assert_follows(mine[count == n, n], p[n])
         assert n == 0 or abs(float((count > 0).double().mean()) - overlap) < _margin(len(mine))
+    alone = torch.zeros(2, 2, dtype=torch.long), torch.ones(2, 2, 1)  # the only token there is
+    emitted, _ = _verify(subject, seed, alone, [[1.0]] * 3, torch.tensor([1, 2]))
+    assert emitted.tolist() == [[0, 0, -1], [0, 0, 0]]
     nothing = torch.zeros(ROWS, 0, dtype=torch.long), torch.zeros(ROWS, 0, 3)
     emitted, n_accepted = _verify(subject, seed, nothing, p[:1])
     assert int(n_accepted.max()) == 0
@@ -280,6 +287,8 @@ def test_probabilities_are_those_of_temperature_and_top_k(subject: Any, seed: in
         want = torch.softmax(exact / temperature, dim=-1).float()
         assert got.dtype == torch.float32
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)
+    want = torch.softmax(logits.double() / 0.5, dim=-1).float()
+    torch.testing.assert_close(subject.to_probs(logits, 0.5), want, rtol=1e-5, atol=1e-7)
     greedy = subject.to_probs(logits, 0.0)
     assert greedy.dtype == torch.float32
     torch.testing.assert_close(greedy, (logits == logits.amax(-1, keepdim=True)).float())
@@ -370,6 +379,19 @@ def test_a_perfect_drafter_saves_every_call_it_can(subject: Any, seed: int) -> N
         assert stats["accepted_at"] == [4, 4, 4]
         assert [len(tokens) for _, _, tokens in target.log] == [5, 4, 4, 4]
         assert [len(tokens) for _, _, tokens in twin.log] == [2, 1, 1, *[2, 1, 1] * 3]
+
+
+@pytest.mark.symptom("A decoder without settings guesses too little, or says other things.")
+def test_what_is_left_out_has_its_default(subject: Any, seed: int) -> None:
+    """Left out are 4 guesses per call, temperature 1, no top-k and seed 0."""
+    target = _Model(seed, vocab_size=9, scale=0.8)
+    twin = _Model(0)
+    twin.table = target.table
+    said: dict[str, Any] = {"num_draft_tokens": 4, "temperature": 1.0, "top_k": -1, "seed": 0}
+    texts = [_decoder(subject, target, twin, **own).generate([1, 2], 30) for own in ({}, said)]
+
+    assert texts[0] == texts[1]
+    assert [len(tokens) for _, _, tokens in target.log] == [6, *[5] * 5] * 2
 
 
 @pytest.mark.symptom("Temperature or top_k is ignored when speculation is on.")
@@ -484,6 +506,8 @@ def test_a_cached_model_knows_its_length(subject: Any, seed: int) -> None:
     torch.testing.assert_close(second[1], fake.logits([1, 4, 5]))
     assert model.unread([1, 4, 5, 2, 3]) == [2, 3]
     assert model.unread([1, 4, 5]) == [5]
+    model.truncate(2)
+    assert model.unread([1, 4]) == [4]
     model.truncate(0)
     assert model.length == 0
     assert model.unread([1, 2]) == [1, 2]
@@ -575,7 +599,8 @@ def test_mistakes_are_refused(subject: Any, seed: int) -> None:
     _refuses(decoder.generate, [1], -1)
     assert target.log == []
     probs = torch.full((2, 3, 4), 0.25)
-    for other in (probs[:, :2], probs[:1], probs[..., :3]):
+    shapes = [(2, 2, 4), (1, 3, 4), (2, 3, 3), (2, 4, 4), (3, 3, 4), (2, 3, 5)]
+    for other in (torch.full(shape, 0.25) for shape in shapes):
         _refuses(
             subject.verify,
             torch.zeros(2, 2, dtype=torch.long),
@@ -584,7 +609,9 @@ def test_mistakes_are_refused(subject: Any, seed: int) -> None:
             torch.tensor([2, 2]),
             _generator(seed),
         )
-    short = subject.CachedModel(lambda tokens, _: target.logits(tokens)[None])
-    _refuses(short.forward, [1, 2])
+    row = target.logits([1])
+    for logits in (row[None], row.expand(3, -1), row[:2], row.expand(2, 1, -1)):
+        other = subject.CachedModel(lambda *_, given=logits: given.clone())
+        _refuses(other.forward, [1, 2])
     for rate, cost in ((-0.1, 0.1), (1.1, 0.1), (0.5, -0.1)):
         _refuses(subject.best_draft_length, rate, cost, 4)

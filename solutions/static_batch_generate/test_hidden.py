@@ -466,6 +466,24 @@ def test_a_sampled_answer_depends_on_its_request_alone(subject: Any, seed: int) 
     assert len(set(texts[0])) > 2
 
 
+@pytest.mark.symptom("A job without settings needs too much memory, or answers differently.")
+def test_what_is_left_out_has_its_default(subject: Any, seed: int) -> None:
+    """Left out are batches of 8 whole prompts, greedy, with seed 0 and without prompt scores."""
+    rng = random.Random(seed)
+    toy, prompts, answers = _case(rng, [3] * 17, [1] * 17)
+    toy.calls.clear()
+    requests = [subject.GenerationRequest(torch.tensor(prompt), 1) for prompt in prompts]
+    generator = subject.StaticBatchGenerator(toy.forward, subject.GenerationConfig(pad_id=0))
+
+    results = generator.generate(requests)
+    assert [tuple(ids.shape) for ids, _, _ in toy.calls] == [(8, 3), (8, 3), (1, 3)]
+    _assert_answers(results, answers)
+    assert [list(result.prompt_logprobs) for result in results] == [[]] * 17
+    options: list[dict[str, Any]] = [{"temperature": 9.0}, {"temperature": 9.0, "seed": 0}]
+    same = _run(subject, toy, prompts[:1] * 2, [8] * 2, options=options)
+    assert list(same[0].tokens) == list(same[1].tokens)
+
+
 # ----- numbers, devices, mistakes
 
 
@@ -525,7 +543,7 @@ def test_mistakes_are_refused(subject: Any) -> None:
         _refuses(subject.GenerationConfig, pad_id=0, **settings)
     subject.GenerationConfig(pad_id=0, batch_size=1, max_padded_tokens=1, prefill_chunk=1)
     prompt = torch.tensor([1, 2])
-    for bad in (prompt[:0], prompt[None], prompt.float()):
+    for bad in (prompt[:0], prompt[None], prompt[0], prompt.float()):
         _refuses(subject.GenerationRequest, bad, 1)
     _refuses(subject.GenerationRequest, prompt, -1)
     for temperature in (-1.0, math.inf, math.nan):

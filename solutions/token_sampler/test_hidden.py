@@ -292,6 +292,23 @@ def test_a_token_sampler_scores_with_the_distribution_it_drew_from(subject: Any,
     assert subject.TokenSampler(temperature=0.0)([0.5, -3.0, 1.5, 0.0]) == (2, 0.0)
 
 
+@pytest.mark.symptom("Requests that leave settings out get other words or other reports.")
+def test_settings_left_out_change_nothing(subject: Any, seed: int) -> None:
+    """Left out, temperature is 1, no token is filtered, EOS may come first, no list is reported."""
+    logits = _gauss(random.Random(seed), 6)
+    want = _softmax(logits)
+    _assert_probs(subject.softmax(logits), want)
+    _assert_probs(subject.filtered_distribution(logits), want)
+    _assert_probs(subject.sample_token(logits)[1], want)
+    token_id, logprob = subject.TokenSampler()(logits)
+    assert math.isclose(logprob, math.log(want[token_id]), rel_tol=1e-5, abs_tol=1e-6)
+
+    batch = torch.tensor([logits])
+    sampler = subject.BatchSampler([subject.SamplingParams()], 6, eos_id=0)
+    _assert_scores(sampler.process(batch, [[1, 2]], [[]]), batch)
+    assert sampler.sample(batch, [[1, 2]], [[]]).top_ids.shape == (1, 0)
+
+
 # ----- penalties
 
 
@@ -356,6 +373,7 @@ def test_a_short_history_is_not_penalised_for_the_length_of_others(subject: Any,
     want = [[row.count(i) for i in range(7)] for row in rows]
     torch.testing.assert_close(counts, torch.tensor(want))
     assert subject.token_counts([[], []], 4, torch.device("cpu")).tolist() == [[0] * 4] * 2
+    assert subject.token_counts([], 4, torch.device("cpu")).shape == (0, 4)
     logits = torch.tensor([[1.5, -2.0, 0.5, -0.5, 1.0, -1.0, -0.25]] * 5)
     got = subject.apply_penalties(
         logits,
@@ -593,7 +611,7 @@ def test_requests_that_leave_or_join_do_not_disturb_the_others(subject: Any, see
     row = sampler.add(params[4])
     third = _steps(sampler, logits[2:, [1, 3, 4]], 2)
 
-    assert row == 2
+    assert (row, sampler.add(params[0])) == (2, 3)
     assert first == [tokens[:1] for tokens in alone[:4]]
     assert second == [tokens[1:2] for tokens in alone[1:4]]
     assert third == [alone[1][2:], alone[3][2:], alone[4]]
@@ -851,27 +869,33 @@ def test_a_callers_mistakes_raise_value_error(subject: Any) -> None:
     """Settings out of range, unusable logits and ids outside the vocabulary are refused."""
     for row in ([], [1.0, NAN], [INF, 0.0], [-INF, -INF]):
         _assert_refused(subject.sample_token, row)
-    outside = {"temperature": (-0.5, NAN, INF), "top_k": (0, -2), "top_p": (0.0, 1.5, NAN)}
+    outside = {"temperature": (-0.5, NAN, INF), "top_k": (0, -2), "top_p": (0.0, -0.5, 1.5, NAN)}
     for name, values in outside.items():
         for value in values:
             _assert_refused(subject.sample_token, [1.0, 2.0], **{name: value})
             _assert_refused(subject.SamplingParams, **{name: value})
     for min_p in (-0.1, 1.1, NAN):
         _assert_refused(subject.SamplingParams, min_p=min_p)
-    _assert_refused(subject.SamplingParams, repetition_penalty=0.0)
+    for penalty in (0.0, -1.0, INF, NAN):
+        _assert_refused(subject.SamplingParams, repetition_penalty=penalty)
 
-    plain = subject.SamplingParams()
+    plain = subject.SamplingParams(min_p=1.0)
     sampler = subject.BatchSampler([plain], 4, eos_id=3)
     logits = torch.zeros(1, 4)
     _assert_refused(sampler.sample, torch.zeros(2, 4), [[]], [[]])
     _assert_refused(sampler.sample, torch.zeros(1, 5), [[]], [[]])
-    _assert_refused(sampler.sample, logits, [], [[]])
-    _assert_refused(sampler.sample, logits, [[]], [[], []])
-    _assert_refused(sampler.sample, logits, [[4]], [[]])
-    _assert_refused(sampler.sample, logits, [[]], [[0, -1]])
-    _assert_refused(sampler.sample, logits, [[]], [[]], 5)
-    _assert_refused(sampler.sample, logits, [[]], [[]], -1)
-    _assert_refused(subject.BatchSampler, [plain], 4, eos_id=4)
-    _assert_refused(sampler.add, subject.SamplingParams(logit_bias={4: 1.0}))
-    _assert_refused(sampler.remove, 1)
+    _assert_refused(sampler.sample, torch.zeros(0, 4), [[]], [[]])
+    _assert_refused(sampler.sample, torch.zeros(1, 3), [[]], [[]])
+    for n_prompts, n_outputs in [(0, 1), (1, 2), (1, 0), (2, 1), (0, 0), (2, 2)]:
+        _assert_refused(sampler.process, logits, _nothing(n_prompts), _nothing(n_outputs))
+    for token_id in (4, 5, -1):
+        _assert_refused(sampler.sample, logits, [[0, token_id]], [[]])
+        _assert_refused(sampler.sample, logits, [[]], [[0, token_id]])
+        _assert_refused(subject.BatchSampler, [plain], 4, eos_id=token_id)
+        _assert_refused(sampler.add, subject.SamplingParams(logit_bias={token_id: 1.0}))
+    for n_logprobs in (5, 6, -1):
+        _assert_refused(sampler.sample, logits, [[]], [[]], n_logprobs)
+    for index in (1, 2, -1):
+        _assert_refused(sampler.remove, index)
+    assert subject.BatchSampler([plain], 4, eos_id=0).sample(logits, [[]], [[]]).ranks.shape == (1,)
     assert sampler.sample(logits, [[3]], [[0]], 4).top_ids.shape == (1, 4)

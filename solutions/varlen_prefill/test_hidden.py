@@ -118,8 +118,9 @@ def test_a_packed_row_describes_its_tokens(subject: Any, seed: int) -> None:
         offsets = [rng.randrange(5) for _ in lengths]
         tensors = [torch.tensor(text, dtype=torch.long) for text in texts]
         n_padding = math.ceil(sum(lengths) / multiple) * multiple - sum(lengths)
+        how = {} if multiple == 1 else {"multiple_of": multiple}
         for given in (offsets, None):
-            packed = subject.pack(tensors, given, multiple_of=multiple, pad_id=pad_id)
+            packed = subject.pack(tensors, given, pad_id=pad_id, **how)
             assert subject.mutated == ()
             starts = given or [0] * len(lengths)
             rows = [
@@ -502,6 +503,8 @@ def test_the_budget_does_not_change_the_result(subject: Any, seed: int) -> None:
         assert len(got) == len(want)
         for out, alone in zip(got, want, strict=True):
             _assert_close(out, alone)
+    (out,) = subject.chunked_prefill(layer.embed, layer.qkv, prompts[2:3], 4)
+    _assert_close(out, want[2])
 
 
 @pytest.mark.symptom("A setting of the prefill that should only change its speed changes answers.")
@@ -533,9 +536,8 @@ def test_every_token_is_computed_once_at_its_place(subject: Any, seed: int) -> N
     cases: list[tuple[int, int | None, int]] = [(4, None, 1), (100, 1, 1), (3, None, 2), (5, 2, 4)]
     for budget, max_seqs, multiple in cases:
         layer.asked.clear()
-        subject.chunked_prefill(
-            layer.embed, layer.qkv, prompts, budget, max_seqs=max_seqs, multiple_of=multiple
-        )
+        how: dict[str, Any] = {} if multiple == 1 else {"multiple_of": multiple}
+        subject.chunked_prefill(layer.embed, layer.qkv, prompts, budget, max_seqs=max_seqs, **how)
         steps = _steps(lengths, budget, max_seqs)
         want, rest = [], list(tokens)
         for step in steps:
@@ -599,6 +601,7 @@ def test_misuse_is_refused(subject: Any, seed: int) -> None:
         (subject.causal_mask, (positions, positions, 0), {}),
         (subject.attend, (q[:, :3], k, k, torch.ones(5, 5, dtype=torch.bool)), {}),
         (subject.varlen_attention, (q, k, k, cu, _cu([5])), {}),
+        (subject.varlen_attention, (q, k, k, _cu([1]), cu), {}),
         (subject.varlen_attention, (q, k, k, cu, _cu([3, 2])), {}),
         (subject.varlen_attention, (q[:4], k, k, cu, cu), {}),
         (subject.varlen_attention, (q, k[:4], k[:4], cu, cu), {}),

@@ -148,10 +148,10 @@ def causal_mask(q_pos: Tensor, k_pos: Tensor, window: int | None = None) -> Tens
     """
     if window is not None and window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
-    distance = q_pos[:, None] - k_pos[None, :]
-    visible = distance >= 0
+    query, key = q_pos[:, None], k_pos[None, :]
+    visible = key <= query
     if window is not None:
-        visible = visible & (distance < window)
+        visible = visible & (query - key < window)
     return visible
 
 

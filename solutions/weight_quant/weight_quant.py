@@ -155,7 +155,7 @@ def quantize_int4(w: Tensor, group_size: int = 32) -> Int4Weight:
     scale = ((high - low) / INT4_MAX).clamp(min=SMALLEST)
     zero = torch.round(-low / scale)
     q = torch.round(groups / scale[..., None]) + zero[..., None]
-    packed = pack_nibbles(q.clamp(max=INT4_MAX).flatten(1))
+    packed = pack_nibbles(q.clamp(0, INT4_MAX).flatten(1))
     return Int4Weight(packed, scale, zero.to(torch.uint8), group_size, in_features)
 
 

@@ -34,7 +34,8 @@ def _mixtral(top_k: int) -> Any:
         num_experts_per_tok=top_k,
         router_jitter_noise=0.0,
     )
-    block: Any = MixtralSparseMoeBlock(config)
+    make: Any = MixtralSparseMoeBlock
+    block = make(config)
     generator = torch.Generator().manual_seed(top_k)
     for weight in block.parameters():
         weight.data.normal_(std=0.3, generator=generator)

@@ -201,13 +201,13 @@ REPEATED_HEADS = (
         "    return (probs @ values).transpose(0, 1).to(q.dtype)\n",
     ),
     (
-        "    visible = distance >= 0\n"
+        "    visible = key <= query\n"
         "    if window is not None:\n"
-        "        visible = visible & (distance < window)\n"
+        "        visible = visible & (query - key < window)\n"
         "    return visible\n",
-        "    hidden = distance < 0\n"
+        "    hidden = query < key\n"
         "    if window is not None:\n"
-        "        hidden |= distance > window - 1\n"
+        "        hidden |= query - key > window - 1\n"
         "    return ~hidden\n",
     ),
 )
