@@ -39,6 +39,8 @@ def certifier(judge: Judge, tmp_path_factory: pytest.TempPathFactory) -> Certifi
 class NoJudge(Judge):
     """Stands where nothing may be judged."""
 
+    device = "cpu"
+
     def __init__(self) -> None:
         pass
 

@@ -39,10 +39,10 @@ def grade(
     accept_risk: bool,
     quiet_promises: bool,
 ) -> int:
-    """Judge files of people you need not trust: SUBMISSIONS, for the folder PUZZLE.
+    """Judge SUBMISSIONS of people you need not trust, for one PUZZLE.
 
-    Each is judged twice, under the strongest protection there is. Exits with 4 if a file could
-    not be tried, else with 0: the verdicts are what is printed.
+    PUZZLE is its folder. Each file is judged twice, under the strongest protection there is. Exits
+    with 4 if a file could not be tried, else with 0: the verdicts are what is printed.
     """
     card, answer = read_puzzle(puzzle), store.read_answer(puzzle)
     found: list[Graded] = []

@@ -102,7 +102,9 @@ def test_every_id_has_an_owner(subject: Any, seed: int) -> None:
         want = [
             [rank] for token in range(vocab_size) for rank in range(n_workers) if token in ids[rank]
         ]
-        assert embedding.owner(tokens).tolist() == want
+        owner = embedding.owner(tokens)
+        assert owner.dtype == torch.int64
+        assert owner.tolist() == want
 
 
 # ----- collectives

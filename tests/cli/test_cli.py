@@ -50,6 +50,8 @@ def test_these_are_the_commands() -> None:
         "mutators show",
         "mutators try",
         "subjects list",
+        "subjects check",
+        "grade",
         "certify",
         "doctor",
     }
