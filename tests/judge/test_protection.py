@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from halfhour.generator import library
 from halfhour.generator.errors import EnvironmentFault
-from halfhour.generator.judge import Judge, Rung, protection, rungs
+from halfhour.generator.judge import Rung, protection, rungs
 from halfhour.generator.judge.rungs import Protection
-from halfhour.generator.records import Trial, VerdictKind
-
-CONFINED = (Rung.L1, Rung.L2, Rung.L3)
 
 
 class Prober:
@@ -118,65 +114,3 @@ def test_a_gpus_worker_is_not_confined_and_so_not_for_other_peoples_files(
     with pytest.raises(EnvironmentFault, match="on cuda this machine offers"):
         protection.rung_for_others("cuda")
     assert not prober.asked
-
-
-DEEDS = {
-    "reads the hidden tests": "open({hidden!r}).read()",
-    "reads a file of the user's": "open({planted!r}).read()",
-    "writes a file": "open({planted!r}, 'w')",
-    "opens a connection": "__import__('socket').create_connection(('127.0.0.1', 9))",
-    "starts a program": "__import__('subprocess').run(['/bin/true'])",
-    "forks": "__import__('os').fork()",
-    "signals the judge": "__import__('os').kill(__import__('os').getppid(), 0)",
-    "reads the judge's memory": "open('/proc/%d/mem' % __import__('os').getppid(), 'rb')",
-}
-
-
-@pytest.fixture(scope="module", params=["alone", "in a sandbox"])
-def confined(request: pytest.FixtureRequest, judge: Judge) -> Iterator[Judge]:
-    """A judge whose workers the kernel confines, as strongly as it can with and without help."""
-    if request.param == "alone":
-        if protection.rung_here() not in CONFINED:
-            pytest.skip("this machine's kernel cannot confine a worker")
-        yield judge
-    else:
-        if rungs.probe(ladder=(Rung.L3, Rung.P)).rung is not Rung.L3:
-            pytest.skip("bubblewrap is not installed here, or does not work")
-        with Judge(rung=Rung.L3, many=True) as strict:
-            yield strict
-
-
-@pytest.mark.parametrize("deed", DEEDS)
-def test_a_confined_submission_is_refused(
-    confined: Judge, trial: Callable[..., Trial], tmp_path: Path, deed: str
-) -> None:
-    """The deed raises, wherever it is tried; the file is judged by what it returns."""
-    (tmp_path / "planted").write_text("private", encoding="utf-8")
-    hidden = library.BUILT_IN / "token_sampler" / "test_hidden.py"
-    code = DEEDS[deed].format(hidden=str(hidden), planted=str(tmp_path / "planted"))
-    source = f"""
-def deed():
-    try:
-        {code}
-    except OSError as error:
-        return type(error).__name__
-    return "done"
-"""
-    tests = "def test_deed(subject):\n    assert subject.deed() != 'done'\n"
-
-    verdict = confined.verdict(trial(source, tests))
-
-    assert verdict.kind is VerdictKind.FIXED
-    assert verdict.rung in CONFINED
-    assert (tmp_path / "planted").read_text(encoding="utf-8") == "private"
-
-
-def test_the_same_deed_is_done_where_nothing_refuses_it(
-    unconfined: Judge, trial: Callable[..., Trial], tmp_path: Path
-) -> None:
-    """So that the refusals above are the rung's."""
-    (tmp_path / "planted").write_text("private", encoding="utf-8")
-    source = f"def deed():\n    return open({str(tmp_path / 'planted')!r}).read()\n"
-    tests = "def test_deed(subject):\n    assert subject.deed() == 'private'\n"
-
-    assert unconfined.verdict(trial(source, tests)).kind is VerdictKind.FIXED

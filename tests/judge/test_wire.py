@@ -24,6 +24,8 @@ from halfhour.generator.judge.worker.wire import (
 )
 
 LIMIT = 1 << 20
+MODULUS = (1 << 61) - 1
+"""Numbers that differ by a multiple of it have the same hash."""
 STEADY: dict[str, Any] = {
     "deadline": None,
     "derandomize": True,
@@ -145,6 +147,7 @@ def test_booleans_are_normalised() -> None:
         pytest.param(object(), id="object"),
         pytest.param(torch.ones((1,) * 17), id="dimensions"),
         pytest.param(1 << 5000, id="an enormous int"),
+        pytest.param(range(1 << 40), id="an enormous range"),
     ],
 )
 def test_what_is_no_plain_value_is_not_sent(value: Any) -> None:
@@ -190,6 +193,13 @@ MALFORMED = {
     "a dict with an odd part": ["dict", 1],
     "a slice too short": ["slice", 1, 2],
     "a range without step": ["range", 1, 2, 0],
+    "a range that is too long": ["range", 0, 1 << 40, 1],
+    "a range that has no length": ["range", 0, ["int", hex(1 << 90)], 1],
+    "a set of numbers with one hash": ["set", *(["int", hex(n * MODULUS)] for n in range(99))],
+    "a dict of tuples with one hash": [
+        "dict",
+        *(part for n in range(99) for part in (["tuple", ["int", hex(n * MODULUS)]], 0)),
+    ],
     "an unknown dtype": ["dtype", "float8"],
     "an unknown device": ["device", "disk", None],
     "a device too far": ["device", "cuda", 4096],
