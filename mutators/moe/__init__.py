@@ -1,0 +1,1 @@
+"""Bugs in mixtures of experts: one per file."""

@@ -1,0 +1,1 @@
+"""Bugs in quantized weights: one per file."""
