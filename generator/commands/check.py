@@ -58,32 +58,45 @@ def check(folder: Path | None, device: str, quiet_promises: bool) -> int:
     verdict = _judged(folder, puzzle, answer, device)
     if verdict.kind is not VerdictKind.ENVIRONMENT:
         log.checked(verdict)
+    worse = _regressed(verdict, puzzle, answer, device)
     if here().as_json:
-        here().json(_as_json(verdict, puzzle, answer, log.hunt, quiet=quiet_promises))
+        here().json(_as_json(verdict, puzzle, answer, log.hunt, worse, quiet=quiet_promises))
     else:
-        _print(verdict, answer, quiet=quiet_promises)
+        _print(verdict, worse, quiet=quiet_promises)
     _say_what_next(verdict, folder, log.hunt)
     tell_about(log)
     return _EXIT_CODES[verdict.kind]
 
 
-def regressions(verdict: Verdict, answer: Answer) -> tuple[PromiseResult, ...]:
-    """Return the promises that are broken now and that the planted bugs kept."""
+def _regressed(verdict: Verdict, puzzle: Puzzle, answer: Answer, device: str) -> set[str]:
+    """Return the promises that are broken now and that the file as handed out keeps.
+
+    What no certificate says, because it depends on what is drawn, is tried under the same seed.
+    """
     proof = answer.certificate
     planted = {*proof.broken, *proof.unsteady}.union(*(bug.broken for bug in answer.bugs))
-    return tuple(r for r in _broken(verdict) if r.promise.name not in planted)
+    suspects = {r.promise.name for r in _broken(verdict)} - planted
+    if not suspects:
+        return suspects
+    before = _machine.judge(_trial(puzzle, answer, puzzle.source, verdict.seed), device=device)
+    return suspects & {result.promise.name for result in before.results if result.kept}
+
+
+def _trial(puzzle: Puzzle, answer: Answer, source: str, seed: int) -> Trial:
+    return Trial(
+        name=puzzle.subject,
+        source=source,
+        tests=answer.hidden_tests,
+        promises=answer.promises,
+        public_names=answer.public_names,
+        seed=seed,
+    )
 
 
 def _judged(folder: Path, puzzle: Puzzle, answer: Answer, device: str) -> Verdict:
     try:
-        trial = Trial(
-            name=puzzle.subject,
-            source=_machine.read_submission(folder / puzzle.file_name),
-            tests=answer.hidden_tests,
-            promises=answer.promises,
-            public_names=answer.public_names,
-            seed=secrets.randbits(48),
-        )
+        source = _machine.read_submission(folder / puzzle.file_name)
+        trial = _trial(puzzle, answer, source, secrets.randbits(48))
         return _machine.judge(trial, device=device)
     except (InvalidSubmission, EnvironmentFault) as error:
         if here().debug:
@@ -102,7 +115,7 @@ def _kept(verdict: Verdict) -> int:
     return sum(result.kept for result in verdict.results)
 
 
-def _print(verdict: Verdict, answer: Answer, *, quiet: bool) -> None:
+def _print(verdict: Verdict, worse: set[str], *, quiet: bool) -> None:
     console = here()
     match verdict.kind:
         case VerdictKind.FIXED:
@@ -112,7 +125,7 @@ def _print(verdict: Verdict, answer: Answer, *, quiet: bool) -> None:
             sentence = f"{_kept(verdict)} of {len(verdict.results)} promises are kept"
             console.out(f"{click.style('not fixed', fg='red', bold=True)}: {sentence}")
             if not quiet:
-                _print_broken(verdict, answer)
+                _print_broken(verdict, worse)
         case VerdictKind.INVALID:
             console.out(f"{click.style('invalid', fg='yellow', bold=True)}: {verdict.reason}")
         case VerdictKind.ENVIRONMENT:
@@ -120,8 +133,7 @@ def _print(verdict: Verdict, answer: Answer, *, quiet: bool) -> None:
             console.out(f"{name}: {verdict.reason} (this says nothing about your file)")
 
 
-def _print_broken(verdict: Verdict, answer: Answer) -> None:
-    worse = {result.promise.name for result in regressions(verdict, answer)}
+def _print_broken(verdict: Verdict, worse: set[str]) -> None:
     for result in _broken(verdict):
         mark = "  (kept when you started)" if result.promise.name in worse else ""
         here().out(f"  {result.promise.name}{mark}")
@@ -132,7 +144,7 @@ def _print_broken(verdict: Verdict, answer: Answer) -> None:
 
 
 def _as_json(
-    verdict: Verdict, puzzle: Puzzle, answer: Answer, hunt: Hunt, *, quiet: bool
+    verdict: Verdict, puzzle: Puzzle, answer: Answer, hunt: Hunt, worse: set[str], *, quiet: bool
 ) -> dict[str, object]:
     promises = [
         {"name": r.promise.name, "text": r.promise.text, "kept": r.kept} for r in verdict.results
@@ -142,7 +154,7 @@ def _as_json(
         "subject": puzzle.subject,
         "verdict": verdict.kind,
         "reason": verdict.reason,
-        "regressed": bool(regressions(verdict, answer)),
+        "regressed": bool(worse),
         "kept": _kept(verdict),
         "of": len(answer.promises),
         "promises": [] if quiet else promises,

@@ -110,12 +110,28 @@ def test_the_json_object(run: Run, hunt: Path, judge: FakeJudge) -> None:
 def test_a_promise_that_the_bug_kept_and_the_edit_breaks_is_a_regression(
     run: Run, hunt: Path, judge: FakeJudge
 ) -> None:
-    judge.broken = ("test_no_values_are_refused",)
+    judge.broken, judge.before = ("test_no_values_are_refused",), handmade.BROKEN
+    (hunt / "toy.py").write_text("edited = True\n", encoding="utf-8")
 
     ended = run("check", str(hunt))
 
     assert "  test_no_values_are_refused  (kept when you started)" in ended.stdout
     assert the_object(run("check", str(hunt), "--json"))["regressed"] is True
+
+
+def test_a_promise_that_the_bug_breaks_under_this_seed_is_no_regression(
+    run: Run, hunt: Path, judge: FakeJudge
+) -> None:
+    """What the certificate's seeds did not show is tried with the file as handed out."""
+    judge.broken = judge.before = ("test_no_values_are_refused",)
+    (hunt / "toy.py").write_text("edited = True\n", encoding="utf-8")
+
+    ended = run("check", str(hunt))
+
+    assert "  test_no_values_are_refused\n" in ended.stdout
+    edited, handed_out = judge.trials
+    assert (edited.seed, handed_out.source) == (handed_out.seed, handmade.puzzle().source)
+    assert the_object(run("check", str(hunt), "--json"))["regressed"] is False
 
 
 def test_what_was_not_reached_is_no_regression(run: Run, hunt: Path, judge: FakeJudge) -> None:

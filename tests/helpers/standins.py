@@ -32,6 +32,8 @@ class FakeJudge:
 
     broken: tuple[str, ...] = handmade.BROKEN
     outcome: Outcome = Outcome.WRONG
+    before: tuple[str, ...] | None = None
+    """What the file as handed out breaks, if that is another thing."""
     says: Verdict | HalfhourError | None = None
     trials: list[Trial] = field(default_factory=list)
     devices: list[str] = field(default_factory=list)
@@ -43,12 +45,15 @@ class FakeJudge:
             raise self.says
         if self.says is not None:
             return self.says
+        broken = self.broken
+        if self.before is not None and trial.source == handmade.puzzle().source:
+            broken = self.before
         results = tuple(
-            PromiseResult(p, self.outcome if p.name in self.broken else Outcome.KEPT, "3 != 4")
+            PromiseResult(p, self.outcome if p.name in broken else Outcome.KEPT, "3 != 4")
             for p in trial.promises
         )
-        kind = VerdictKind.NOT_FIXED if self.broken else VerdictKind.FIXED
-        return Verdict(kind, "a reason", results, device="cpu", seconds=0.1234)
+        kind = VerdictKind.NOT_FIXED if broken else VerdictKind.FIXED
+        return Verdict(kind, "a reason", results, device="cpu", seed=trial.seed, seconds=0.1234)
 
 
 @dataclass
