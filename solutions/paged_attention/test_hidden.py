@@ -145,7 +145,8 @@ def test_every_sequence_samples_from_its_last_row(subject: Any) -> None:
     batch = subject.build_batch(tables, [2, 3, 0, 0, 1], [3, 0, 1, 7, 0], SIZE, pad_to=13)
     assert subject.last_rows(batch).tolist() == [2, -1, 3, 10, -1]
     batch = subject.build_batch(tables[:3], [0, 1, 2], [0, 1, 1], SIZE)
-    assert subject.last_rows(batch).tolist() == [-1, 0, 1]
+    rows = subject.last_rows(batch)
+    assert (rows.tolist(), rows.dtype) == ([-1, 0, 1], torch.int64)
 
 
 @pytest.mark.symptom("Memory planning is off: the server runs out of memory or wastes it.")
