@@ -20,6 +20,7 @@ Judges = Callable[..., Callable[[Trial], Verdict]]
 """`judges(rung, many=..., limits=...)(trial)`: the fixture of that name."""
 
 PATIENT = Limits(
+    start_s=300.0,
     load_s=30.0,
     call_s=30.0,
     verdict_s=60.0,

@@ -18,9 +18,9 @@ from corpus import ALIVE, PATIENT, PROMISES, RIGHT, Item, Judges, fate, items, s
 from halfhour.generator.judge import Judge, Limits, Rung
 from halfhour.generator.records import Trial, Verdict, VerdictKind
 
-HASTY = Limits(load_s=2.0, call_s=1.0, verdict_s=3.0, message_bytes=4 << 20)
+HASTY = Limits(start_s=300.0, load_s=2.0, call_s=1.0, verdict_s=3.0, message_bytes=4 << 20)
 """For what has no end but the limit's."""
-GRACE_S = 30.0
+GRACE_S = 60.0
 """Of a busy machine. What hangs would hang for ever."""
 
 KINDS = ("control_flow", "patching", "protocol", "resources")
