@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from inprocess import broken_promises, load, source_of
+from inprocess import Subject, broken_promises, failure, load, promises_in, source_of
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
@@ -385,7 +385,6 @@ class BatchSampler:
 """
 
 
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     "new",
     [
@@ -395,11 +394,18 @@ class BatchSampler:
         pytest.param(NO_STATE_BUT_REQUESTS, id="no tensors between steps, other order"),
     ],
 )
-def test_a_correct_rewrite_keeps_every_promise(new: str, seed: int) -> None:
-    assert broken_promises(NAME, f"{SOURCE}\n\n{new}", seed=seed) == {}
+def test_a_correct_rewrite_keeps_every_promise(new: str) -> None:
+    assert broken_promises(NAME, f"{SOURCE}\n\n{new}", seed=1) == {}
 
 
 # ----- wrong files
+
+
+HIDDEN = promises_in(load(f"{NAME}_hidden", source_of(NAME, "test_hidden.py")))
+
+
+def _breaks(promise: str, source: str) -> bool:
+    return failure(HIDDEN[promise], Subject(load(NAME, source)), seed=1) is not None
 
 
 REPORTS = "test_reports_show_the_models_own_view"
@@ -450,7 +456,7 @@ def test_a_degenerate_function_breaks_a_promise(name: str, wrong: str, promise: 
         f"    result = _right(*args, **kwargs)\n    return {wrong}\n\n\n{name} = _wrong\n"
     )
 
-    assert promise in broken_promises(NAME, f"{SOURCE}\n\n{wrapped}", seed=1)
+    assert _breaks(promise, f"{SOURCE}\n\n{wrapped}")
 
 
 @pytest.mark.parametrize(
@@ -491,4 +497,4 @@ def test_a_degenerate_function_breaks_a_promise(name: str, wrong: str, promise: 
 def test_a_wrong_file_breaks_a_promise(old: str, new: str, promise: str) -> None:
     assert SOURCE.count(old) == 1
 
-    assert promise in broken_promises(NAME, SOURCE.replace(old, new), seed=0)
+    assert _breaks(promise, SOURCE.replace(old, new))
