@@ -11,15 +11,14 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import SimpleQueue
 
-from . import lint, textdiff
+from . import difficulty, lint, textdiff
 from .cache import ProofCache
-from .difficulty import level
 from .errors import EnvironmentFault, JudgeError, UnsoundSubject
 from .judge import Judge
 from .records import (
@@ -34,6 +33,7 @@ from .records import (
     VerdictKind,
     digest,
 )
+from .screen import Profile, Run, Screen, Sifted, Unscreenable
 
 MOST_CHANGED_LINES = 3
 """Per bug: a longer diff is no slip of the hand."""
@@ -50,11 +50,21 @@ _SENTENCES = {
 
 
 class Certifier:
-    """Certifies mutants with one judge; proofs are kept under a key of all they depend on."""
+    """Certifies mutants with one judge; proofs are kept under a key of all they depend on.
 
-    def __init__(self, judge: Judge, cache: ProofCache | None = None) -> None:
+    With a screen, many mutants of one subject are tried there first: what it refuses is no puzzle,
+    what it lets through is confirmed by the judge.
+    """
+
+    def __init__(
+        self, judge: Judge, cache: ProofCache | None = None, *, screen: Screen | None = None
+    ) -> None:
         self._judge = judge
         self._cache = cache if cache is not None else ProofCache()
+        self._screen = screen if screen is not None else Screen()
+        self._profiles: dict[str, Profile] = {}
+        self.overturned = 0
+        """Mutants that the judge found otherwise than the screen."""
 
     def check_subject(self, subject: Subject) -> None:
         """Prove the correct file: it keeps every promise under both seeds.
@@ -85,14 +95,43 @@ class Certifier:
         Raises UnsoundSubject if the correct file fails, JudgeError if the judge does.
         """
         self.check_subject(subject)
-        key = self._key(f"mutant {crash_is_the_bug} {bugs}", subject, mutant.source)
+        key = self._mutant_key(subject, mutant, crash_is_the_bug, bugs)
         kept = _recall(self._cache.get(key))
         if kept is None:
             kept = self._examine(subject, mutant.source, crash_is_the_bug, bugs)
             self._cache.put(key, asdict(kept))
-        broken = kept.broken
-        certified = kept.status is Status.CERTIFIED
-        return Certificate(
+        return self._certificate(subject, mutant, kept)
+
+    def certify_screened(
+        self, subject: Subject, mutants: Sequence[tuple[Mutant, bool]]
+    ) -> list[Certificate]:
+        """Return the certificates of (mutant, crash_is_the_bug), screened together.
+
+        Raises as `certify` does.
+        """
+        self.check_subject(subject)
+        keys = [self._mutant_key(subject, mutant, crash, 1) for mutant, crash in mutants]
+        found = [_recall(self._cache.get(key)) for key in keys]
+        found = [
+            kept if kept is not None else _refused_at_sight(subject, mutant.source, 1)
+            for kept, (mutant, _) in zip(found, mutants, strict=True)
+        ]
+        open_ = [at for at, kept in enumerate(found) if kept is None]
+        sifted = self._sift(subject, [mutants[at][0].source for at in open_])
+        for at, seen in zip(open_, sifted, strict=True):
+            mutant, crash_is_the_bug = mutants[at]
+            found[at] = self._confirm(subject, mutant.source, crash_is_the_bug, seen)
+        for key, kept in zip(keys, found, strict=True):
+            assert kept is not None
+            self._cache.put(key, asdict(kept))
+        return [
+            self._certificate(subject, mutant, kept)
+            for (mutant, _), kept in zip(mutants, found, strict=True)
+            if kept is not None
+        ]
+
+    def _certificate(self, subject: Subject, mutant: Mutant, kept: _Finding) -> Certificate:
+        found = Certificate(
             mutant=mutant.id,
             subject=subject.name,
             mutator=mutant.mutator,
@@ -100,23 +139,78 @@ class Certifier:
             line=mutant.line,
             status=kept.status,
             sentence=kept.sentence,
-            broken=broken,
+            broken=kept.broken,
             unsteady=kept.unsteady,
-            level=level(len(broken), len(subject.promises)) if certified else 0,
             seeds=seeds(subject),
             torch=_version("torch").partition("+")[0],
             device=self._judge.device,
         )
+        if kept.status is not Status.CERTIFIED:
+            return found
+        terms = difficulty.terms(subject, mutant, kept.broken, self._profile(subject))
+        return replace(found, level=difficulty.level(terms), terms=terms)
+
+    def _profile(self, subject: Subject) -> Profile:
+        """Return which lines the promises run; of a subject that cannot be traced, none."""
+        key = self._key("profile", subject, subject.source)
+        if key not in self._profiles:
+            self._profiles[key] = self._trace(subject, key)
+        return self._profiles[key]
+
+    def _trace(self, subject: Subject, key: str) -> Profile:
+        match self._cache.get(key):
+            case {"depths": dict(depths)}:
+                return Profile.from_json(depths)
+        try:
+            profile = self._screen.profile(subject, seed=seeds(subject)[0])
+        except Unscreenable:
+            profile = Profile({})
+        self._cache.put(key, {"depths": profile.as_json()})
+        return profile
+
+    def _sift(self, subject: Subject, texts: Sequence[str]) -> list[Sifted | None]:
+        """Screen the texts; None for each where the screen cannot run this subject's tests."""
+        if not texts:
+            return []
+        try:
+            return list(self._screen.sift(subject, texts, seeds=seeds(subject)))
+        except Unscreenable:
+            return [None] * len(texts)
+
+    def _confirm(
+        self, subject: Subject, source: str, crash_is_the_bug: bool, seen: Sifted | None
+    ) -> _Finding:
+        """Let the judge decide on what the screen lets through.
+
+        The judge's worker has another hash seed and two threads. Where the two agree under the
+        second seed, the first run of the screen stands; where not, the judge alone examines all.
+        """
+        if seen is None:
+            return self._examine(subject, source, crash_is_the_bug, 1)
+        refusal = _refused_by_screen(subject, seen, crash_is_the_bug)
+        if refusal is not None:
+            return refusal
+        refusal = self._refused_visibly(subject, source)
+        _, second_seed = seeds(subject)
+        if refusal is None:
+            trial = replace(hidden_trial(subject, source, second_seed), threads=2)
+            run = self._judged(trial)
+            first, second = (_outcomes(each) for each in seen.runs)
+            if run.kind is VerdictKind.NOT_FIXED and _outcomes_of(run) == second:
+                return _finding(subject, [first, second, _outcomes_of(run)], crash_is_the_bug)
+        self.overturned += 1
+        return refusal or self._examine_hidden(subject, source, crash_is_the_bug)
 
     def _examine(
         self, subject: Subject, source: str, crash_is_the_bug: bool, bugs: int
     ) -> _Finding:
-        changed = textdiff.changed_lines(subject.source, source)
-        if changed > MOST_CHANGED_LINES * bugs:
-            return _refusal(Status.NOISY, f"{changed} lines differ")
-        noise = lint.new_findings(subject.source, source)
-        if noise:
-            return _refusal(Status.NOISY, f"ruff says {noise[0]}")
+        return (
+            _refused_at_sight(subject, source, bugs)
+            or self._refused_visibly(subject, source)
+            or self._examine_hidden(subject, source, crash_is_the_bug)
+        )
+
+    def _refused_visibly(self, subject: Subject, source: str) -> _Finding | None:
         visible = self._judged(visible_trial(subject, source))
         if visible.kind is VerdictKind.INVALID:
             return _refusal(Status.CRASHES, visible.reason)
@@ -124,33 +218,29 @@ class Certifier:
             late = _with_outcome(visible, Outcome.TIMED_OUT)
             status = Status.TIMEOUT if late else Status.VISIBLE
             return _refusal(status, ", ".join(visible.broken))
-        return self._examine_hidden(subject, source, crash_is_the_bug)
+        return None
 
     def _examine_hidden(self, subject: Subject, source: str, crash_is_the_bug: bool) -> _Finding:
         first_seed, second_seed = seeds(subject)
-        runs: list[Verdict] = []
+        runs: list[_Outcomes] = []
         for seed in (first_seed, second_seed, first_seed):
             run = self._judged(hidden_trial(subject, source, seed))
             if run.kind is VerdictKind.INVALID:
                 return _refusal(Status.CRASHES, run.reason)
-            if late := _with_outcome(run, Outcome.TIMED_OUT):
-                return _refusal(Status.TIMEOUT, ", ".join(late))
-            if dead := _with_outcome(run, Outcome.DIED):
-                return _refusal(Status.CRASHES, f"the process ended in {', '.join(dead)}")
-            runs.append(run)
-            if run.kind is VerdictKind.FIXED and len(runs) == 2 and not runs[0].broken:
+            runs.append(_outcomes_of(run))
+            if refusal := _cut_short(runs[-1]):
+                return refusal
+            if len(runs) == 2 and not any(map(_broken, runs)):
                 return _refusal(Status.EQUIVALENT, "")
         first, second, again = runs
-        always = [name for name in first.broken if name in second.broken]
-        if first.broken != again.broken or not always:
-            ever = {name for run in runs for name in run.broken}
-            return _refusal(Status.FLAKY, ", ".join(sorted(ever)))
-        wrong = all(set(_with_outcome(run, Outcome.WRONG)) & set(always) for run in runs)
-        if not wrong and not crash_is_the_bug:
-            return _refusal(Status.CRASHES, ", ".join(always))
-        sentence = _SENTENCES[Status.CERTIFIED].format(n=len(always), of=len(subject.promises))
-        unsteady = sorted(set(first.broken) ^ set(second.broken))
-        return _Finding(Status.CERTIFIED, sentence, tuple(always), tuple(unsteady))
+        if _broken(first) != _broken(again):
+            return _flaky(runs)
+        return _finding(subject, [first, second], crash_is_the_bug)
+
+    def _mutant_key(
+        self, subject: Subject, mutant: Mutant, crash_is_the_bug: bool, bugs: int
+    ) -> str:
+        return self._key(f"mutant {crash_is_the_bug} {bugs}", subject, mutant.source)
 
     def _key(self, what: str, subject: Subject, source: str) -> str:
         return _proof_key(f"{what} {self._judge.device}", subject, source)
@@ -172,6 +262,82 @@ class _Finding:
     unsteady: tuple[str, ...] = ()
 
 
+_Outcomes = dict[str, Outcome]
+
+
+def _outcomes_of(verdict: Verdict) -> _Outcomes:
+    return {result.promise.name: result.outcome for result in verdict.results}
+
+
+def _outcomes(run: Run) -> _Outcomes:
+    return {name: outcome for name, (outcome, _) in run.items()}
+
+
+def _broken(run: _Outcomes) -> list[str]:
+    return [name for name, outcome in run.items() if outcome is not Outcome.KEPT]
+
+
+def _refused_at_sight(subject: Subject, source: str, bugs: int) -> _Finding | None:
+    changed = textdiff.changed_lines(subject.source, source)
+    if changed > MOST_CHANGED_LINES * bugs:
+        return _refusal(Status.NOISY, f"{changed} lines differ")
+    noise = lint.new_findings(subject.source, source)
+    return _refusal(Status.NOISY, f"ruff says {noise[0]}") if noise else None
+
+
+def _refused_by_screen(subject: Subject, seen: Sifted, crash_is_the_bug: bool) -> _Finding | None:
+    """Return the refusal of a mutant that the screen need not show to the judge."""
+    if seen.unloaded:
+        return _refusal(Status.CRASHES, seen.unloaded)
+    if seen.ended or seen.visible is None:
+        return _refusal(Status.CRASHES, "its process ends or hangs")
+    visible = _outcomes(seen.visible)
+    if broken := _broken(visible):
+        late = Outcome.TIMED_OUT in visible.values()
+        return _refusal(Status.TIMEOUT if late else Status.VISIBLE, ", ".join(broken))
+    runs = [_outcomes(run) for run in seen.runs]
+    for run in runs:
+        if refusal := _cut_short(run):
+            return refusal
+    if not any(map(_broken, runs)):
+        return _refusal(Status.EQUIVALENT, "")
+    found = _finding(subject, runs, crash_is_the_bug)
+    return None if found.status is Status.CERTIFIED else found
+
+
+def _cut_short(run: _Outcomes) -> _Finding | None:
+    """Return the refusal of a mutant that hangs, or ends its process."""
+    if late := [name for name, outcome in run.items() if outcome is Outcome.TIMED_OUT]:
+        return _refusal(Status.TIMEOUT, ", ".join(late))
+    if dead := [name for name, outcome in run.items() if outcome is Outcome.DIED]:
+        return _refusal(Status.CRASHES, f"the process ended in {', '.join(dead)}")
+    return None
+
+
+def _flaky(runs: Sequence[_Outcomes]) -> _Finding:
+    ever = {name for run in runs for name in _broken(run)}
+    return _refusal(Status.FLAKY, ", ".join(sorted(ever)))
+
+
+def _finding(subject: Subject, runs: Sequence[_Outcomes], crash_is_the_bug: bool) -> _Finding:
+    """Return what runs under both seeds make of a mutant of which some promise is broken."""
+    always = [
+        p.name for p in subject.promises if all(run[p.name] is not Outcome.KEPT for run in runs)
+    ]
+    if not always:
+        return _flaky(runs)
+    wrong = all(any(run[name] is Outcome.WRONG for name in always) for run in runs)
+    if not wrong and not crash_is_the_bug:
+        return _refusal(Status.CRASHES, ", ".join(always))
+    ever = {name for run in runs for name in _broken(run)}
+    sentence = _SENTENCES[Status.CERTIFIED].format(n=len(always), of=len(subject.promises))
+    return _Finding(Status.CERTIFIED, sentence, tuple(always), tuple(sorted(ever - set(always))))
+
+
+_TOGETHER = 8
+"""Mutants of one subject that a job takes at a time."""
+
+
 def certify_all(
     work: Sequence[tuple[Subject, Mutant, bool]],
     *,
@@ -181,25 +347,39 @@ def certify_all(
 ) -> Iterator[Certificate]:
     """Certify (subject, mutant, crash_is_the_bug) in their order, `jobs` at a time.
 
-    Each job has a judge of its own. Interrupting loses nothing that was proven.
+    Each job has a judge and a screen of its own. Interrupting loses nothing that was proven.
     """
     with ExitStack() as stack:
         pool = stack.enter_context(_Pool(jobs))
         idle: SimpleQueue[Certifier] = SimpleQueue()
         for _ in range(jobs):
-            idle.put(Certifier(stack.enter_context(Judge(many=True, device=device))))
+            judge = stack.enter_context(Judge(many=True, device=device))
+            idle.put(Certifier(judge, screen=stack.enter_context(Screen())))
 
-        def one(item: tuple[Subject, Mutant, bool]) -> Certificate:
+        def some(batch: Sequence[tuple[Subject, Mutant, bool]]) -> list[Certificate]:
             certifier = idle.get()
             try:
-                subject, mutant, crash_is_the_bug = item
-                return certifier.certify(subject, mutant, crash_is_the_bug=crash_is_the_bug)
+                mutants = [(mutant, crash) for _, mutant, crash in batch]
+                return certifier.certify_screened(batch[0][0], mutants)
             finally:
                 idle.put(certifier)
 
-        for certificate in pool.map(one, work):
-            progress(certificate)
-            yield certificate
+        for certificates in pool.map(some, _batches(work)):
+            for certificate in certificates:
+                progress(certificate)
+                yield certificate
+
+
+def _batches(
+    work: Sequence[tuple[Subject, Mutant, bool]],
+) -> Iterator[Sequence[tuple[Subject, Mutant, bool]]]:
+    """Cut the work where the subject changes, and after so many."""
+    begun = 0
+    for at in range(1, len(work) + 1):
+        other = at == len(work) or work[at][0] is not work[begun][0]
+        if other or at - begun == _TOGETHER:
+            yield work[begun:at]
+            begun = at
 
 
 class _Pool(ThreadPoolExecutor):

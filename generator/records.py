@@ -165,6 +165,16 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Term:
+    """One reason why a puzzle is hard or easy."""
+
+    name: str
+    value: float
+    """From 0, easy, to 1, hard."""
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Certificate:
     """The proof that a mutant is, or is not, a puzzle. Holds no wall time: same input,
     same bytes."""
@@ -187,6 +197,8 @@ class Certificate:
     seeds: tuple[int, ...] = ()
     torch: str = ""
     device: str = "cpu"
+    terms: tuple[Term, ...] = ()
+    """Why it is of this level; empty where there is no puzzle."""
 
 
 @dataclass(frozen=True, slots=True)

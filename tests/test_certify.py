@@ -10,6 +10,7 @@ import toy
 
 from halfhour.generator.cache import ProofCache
 from halfhour.generator.certify import Certifier, certify_all
+from halfhour.generator.difficulty import level
 from halfhour.generator.errors import JudgeError, UnsoundSubject
 from halfhour.generator.judge import Judge, Limits
 from halfhour.generator.records import (
@@ -21,8 +22,18 @@ from halfhour.generator.records import (
     Verdict,
     VerdictKind,
 )
+from halfhour.generator.screen import Screen
+
+TOO_SMALL = ("test_mean_is_sum_over_count", "test_spread_ignores_a_shift", "test_spread_by_hand")
+"""What it breaks."""
+SCREEN = Screen()
+"""One process for all: it is started when it is first asked, and ends with this one."""
 
 WRONG_DIVISOR = ("total / len(values)", "total / (len(values) + (len(values) > 1))")
+
+
+def certifier_with(judge: Judge, cache: ProofCache) -> Certifier:
+    return Certifier(judge, cache, screen=SCREEN)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +44,7 @@ def judge() -> Iterator[Judge]:
 
 @pytest.fixture(scope="module")
 def certifier(judge: Judge, tmp_path_factory: pytest.TempPathFactory) -> Certifier:
-    return Certifier(judge, ProofCache(tmp_path_factory.mktemp("proofs")))
+    return certifier_with(judge, ProofCache(tmp_path_factory.mktemp("proofs")))
 
 
 class NoJudge(Judge):
@@ -144,7 +155,7 @@ def test_every_other_mutant_is_refused_with_its_reason(
 def test_a_mutant_that_no_promise_sees_in_every_run_is_flaky(
     tmp_path: Path, broken_by_run: list[set[str]]
 ) -> None:
-    certifier = Certifier(ScriptedJudge(broken_by_run), ProofCache(tmp_path))
+    certifier = certifier_with(ScriptedJudge(broken_by_run), ProofCache(tmp_path))
 
     certificate = certifier.certify(toy.subject(), toy.mutant(*WRONG_DIVISOR))
 
@@ -157,7 +168,7 @@ def test_a_promise_that_breaks_under_some_seeds_only_is_told_apart(tmp_path: Pat
     always, sometimes = "test_spread_by_hand", "test_spread_ignores_a_shift"
     runs = [{always, sometimes}, {always}, {always, sometimes}]
 
-    certificate = Certifier(ScriptedJudge(runs), ProofCache(tmp_path)).certify(
+    certificate = certifier_with(ScriptedJudge(runs), ProofCache(tmp_path)).certify(
         toy.subject(), toy.mutant(*WRONG_DIVISOR)
     )
 
@@ -187,34 +198,34 @@ ONE_BROKEN = [{"test_spread_by_hand"}] * 3
 
 def test_a_proof_is_made_once(tmp_path: Path) -> None:
     subject, mutant, cache = toy.subject(), toy.mutant(*WRONG_DIVISOR), ProofCache(tmp_path)
-    first = Certifier(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant)
+    first = certifier_with(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant)
 
-    assert Certifier(NoJudge(), cache).certify(subject, mutant) == first
+    assert certifier_with(NoJudge(), cache).certify(subject, mutant) == first
 
 
 @pytest.mark.parametrize("changed", ["source", "visible", "hidden"])
 def test_a_proof_is_not_trusted_for_a_changed_file(tmp_path: Path, changed: str) -> None:
     mutant, cache = toy.mutant(*WRONG_DIVISOR), ProofCache(tmp_path)
-    Certifier(ScriptedJudge(ONE_BROKEN), cache).certify(toy.subject(), mutant)
+    certifier_with(ScriptedJudge(ONE_BROKEN), cache).certify(toy.subject(), mutant)
     texts = {"source": toy.SOURCE, "visible": toy.VISIBLE, "hidden": toy.HIDDEN}
     other = toy.subject(**{changed: texts[changed] + "# changed\n"})
 
     with pytest.raises(AssertionError, match="judged toy"):
-        Certifier(NoJudge(), cache).certify(other, mutant)
+        certifier_with(NoJudge(), cache).certify(other, mutant)
 
 
 def test_a_damaged_proof_is_made_again(tmp_path: Path) -> None:
     subject, mutant, cache = toy.subject(), toy.mutant(*WRONG_DIVISOR), ProofCache(tmp_path)
-    first = Certifier(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant)
+    first = certifier_with(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant)
     for kept in tmp_path.rglob("*.json"):
         kept.write_text("{", encoding="utf-8")
 
-    assert Certifier(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant) == first
+    assert certifier_with(ScriptedJudge(ONE_BROKEN), cache).certify(subject, mutant) == first
 
 
 def test_a_failure_of_the_judge_is_never_a_status(tmp_path: Path) -> None:
     with pytest.raises(JudgeError, match="no worker for toy"):
-        Certifier(SickJudge(), ProofCache(tmp_path)).certify(
+        certifier_with(SickJudge(), ProofCache(tmp_path)).certify(
             toy.subject(), toy.mutant(*WRONG_DIVISOR)
         )
 
@@ -235,3 +246,94 @@ def test_certificates_come_in_the_order_of_the_work_whatever_the_jobs(
 
     assert statuses(2, mutants) == [Status.EQUIVALENT, Status.CERTIFIED, Status.VISIBLE]
     assert statuses(1, mutants[::-1]) == [Status.VISIBLE, Status.CERTIFIED, Status.EQUIVALENT]
+
+
+def test_only_mutants_that_pass_the_screen_are_judged(
+    tmp_path: Path,
+) -> None:
+    crashes = toy.mutant("total = 0.0", "total = None")
+    equivalent = toy.mutant("total += value", "total = value + total")
+    certifier = certifier_with(NothingButTheOriginal(), ProofCache(tmp_path))
+
+    found = certifier.certify_screened(toy.subject(), [(crashes, False), (equivalent, False)])
+
+    assert [c.status for c in found] == [Status.VISIBLE, Status.EQUIVALENT]
+
+
+class NothingButTheOriginal(NoJudge):
+    """Keeps every promise of the correct file; judges nothing else."""
+
+    def verdict(self, trial: Trial) -> Verdict:
+        assert trial.source == toy.SOURCE
+        results = tuple(PromiseResult(p, Outcome.KEPT) for p in trial.promises)
+        return Verdict(VerdictKind.FIXED, "scripted", results)
+
+
+def test_what_passes_the_screen_is_confirmed_by_the_judge_with_two_threads(
+    tmp_path: Path,
+) -> None:
+    judge = Agreeing(set(TOO_SMALL))
+    certifier = certifier_with(judge, ProofCache(tmp_path))
+
+    (found,) = certifier.certify_screened(toy.subject(), [(toy.mutant(*WRONG_DIVISOR), False)])
+
+    assert found.status is Status.CERTIFIED
+    assert found.broken == TOO_SMALL
+    assert [(t.seed, t.threads) for t in judge.of_the_mutant] == [
+        (found.seeds[0], 1),  # the visible test
+        (found.seeds[1], 2),
+    ]
+    assert certifier.overturned == 0
+
+
+class Agreeing(NoJudge):
+    """Breaks these promises in every run of a mutant; remembers the runs."""
+
+    def __init__(self, broken: set[str]) -> None:
+        self.of_the_mutant: list[Trial] = []
+        self._broken = broken
+
+    def verdict(self, trial: Trial) -> Verdict:
+        original = trial.source == toy.SOURCE
+        if not original:
+            self.of_the_mutant.append(trial)
+        results = tuple(
+            PromiseResult(
+                p, Outcome.WRONG if p.name in self._broken and not original else Outcome.KEPT
+            )
+            for p in trial.promises
+        )
+        broken = any(not result.kept for result in results)
+        return Verdict(VerdictKind.NOT_FIXED if broken else VerdictKind.FIXED, "scripted", results)
+
+
+def test_where_the_judge_sees_something_else_the_screen_counts_for_nothing(
+    tmp_path: Path,
+) -> None:
+    certifier = certifier_with(Agreeing(set()), ProofCache(tmp_path))
+
+    (found,) = certifier.certify_screened(toy.subject(), [(toy.mutant(*WRONG_DIVISOR), False)])
+
+    assert found.status is Status.EQUIVALENT
+    assert certifier.overturned == 1
+
+
+def test_tests_that_only_pytest_can_run_are_left_to_the_judge(tmp_path: Path) -> None:
+    marked = toy.HIDDEN.replace(
+        "def test_spread_by_hand", "@pytest.mark.usefixtures()\ndef test_spread_by_hand"
+    )
+    judge = Agreeing(set(TOO_SMALL))
+    subject = toy.subject(hidden=marked)
+    certifier = certifier_with(judge, ProofCache(tmp_path))
+
+    (found,) = certifier.certify_screened(subject, [(toy.mutant(*WRONG_DIVISOR), False)])
+
+    assert found.status is Status.CERTIFIED
+    assert len(judge.of_the_mutant) == 4  # the visible test, and both seeds, one of them twice
+
+
+def test_a_certificate_says_why_it_is_of_its_level(certifier: Certifier) -> None:
+    certificate = certifier.certify(toy.subject(), toy.mutant(*WRONG_DIVISOR))
+
+    assert [term.name for term in certificate.terms] == ["few", "special", "unlit", "deep", "small"]
+    assert certificate.level == level(certificate.terms)

@@ -641,13 +641,22 @@ def test_results_have_the_dtype_of_their_inputs(subject: Any, seed: int) -> None
         torch.float32,
         torch.float32,
     )
-    _close(cache.snapshot(0, 1)[1].float(), k[1, :, 2:], 2**-8)
+    positions, held, _ = cache.snapshot(0, 1)
+    slots = cache.slot_of(torch.arange(9))
+    assert (positions.dtype, slots.dtype, held.dtype) == (torch.int64, torch.int64, torch.bfloat16)
+    _close(held.float(), k[1, :, 2:], 2**-8)
+    cos, sin = subject.rope_tables(torch.arange(3)[None], 8, 10_000.0)
+    assert (cos.dtype, sin.dtype) == (torch.float32, torch.float32)
     model.to(torch.bfloat16)
     cache = model.new_cache(2)
     logits = model(tokens, cache)
     assert (cache.k.dtype, cache.v.dtype, logits.dtype) == (torch.bfloat16,) * 3
+    lengths, active = torch.tensor([6, 3]), torch.ones(2, dtype=torch.bool)
+    cache = model.new_cache(2)
+    last = model.prefill(tokens, lengths, cache, chunk_size=4)
+    assert (last.dtype, model.decode(tokens[:, 0], cache, active).dtype) == (torch.bfloat16,) * 2
     for row in range(2):
-        _close(logits[row].float(), _logits(sizes, weights, tokens[row].tolist()), 0.15)
+        _close(logits[row].float(), _logits(sizes, weights, tokens[row].tolist()), 0.3)
 
 
 @pytest.mark.symptom("Inputs that the caller still needs come back changed.")

@@ -1,0 +1,213 @@
+"""The process that mutants are forked from: imports torch and pytest once, never runs a mutant.
+
+Talks to its caller in lines of JSON. A child tries several mutants, one after the other, and writes
+a line for each; where it ends or hangs the next child goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import select
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from ..records import Outcome
+from .differences import Recorder, first_difference
+from .items import Suite, Unusable, collect
+from .profile import Tracer
+from .subject import Subject, load
+
+Json = dict[str, Any]
+_BATCH = 8
+"""Mutants for one child: enough that forking costs little, few enough that they stay apart."""
+_STUCK_S = 60.0
+"""For one mutant, whatever it waits for; its items have limits of their own."""
+_MEMORY = 4 << 30
+_ENOUGH = 300
+
+
+def main() -> None:
+    """Serve requests until the caller is gone."""
+    requests, answers = _take_the_pipes()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    known: dict[str, _Prepared] = {}
+    for line in requests:
+        request = json.loads(line)
+        key = json.dumps(request["subject"], sort_keys=True)
+        try:
+            if key not in known:
+                known.clear()  # one subject after the other
+                known[key] = _Prepared(request["subject"], request["seeds"])
+            answer = _DO[request["do"]](known[key], request)
+        except Unusable as error:
+            answer = {"problem": str(error)}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _take_the_pipes() -> tuple[Iterator[str], Any]:
+    """Keep the caller's pipes to ourselves: nothing that is printed gets into the talk."""
+    requests = os.fdopen(os.dup(0), "r", encoding="utf-8", errors="surrogatepass")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", errors="surrogatepass")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(nothing, fd)
+    return iter(requests.readline, ""), answers
+
+
+class _Prepared:
+    """A correct file with its tests, collected and run once."""
+
+    def __init__(self, told: Json, seeds: Sequence[int]) -> None:
+        self.name: str = told["name"]
+        self.source: str = told["source"]
+        correct = self.subject(self.source)
+        self.hidden = collect(self.name, told["hidden_tests"], told["promises"], correct)
+        self.visible = collect(self.name, told["visible_tests"], told["visible"], correct)
+        for suite in (self.visible, self.hidden):
+            suite.measure(correct, seed=seeds[0])
+        if threading.active_count() > 1:
+            raise Unusable("the correct file leaves a thread behind, which no fork takes along")
+        gc.collect()
+        gc.freeze()  # or every child would copy all that the collector touches
+
+    def subject(self, source: str) -> Subject:
+        return Subject(load(self.name, source), source)
+
+
+# --- what the caller may ask
+
+
+def _sift(prepared: _Prepared, request: Json) -> Json:
+    """Try every text on the visible and the hidden tests."""
+    texts: list[str] = request["texts"]
+    found: list[Json] = []
+    while len(found) < len(texts):
+        rest = texts[len(found) : len(found) + _BATCH]
+        found += _in_a_child(lambda text: _try(prepared, text, request["seeds"]), rest)
+    return {"sifted": found}
+
+
+def _try(prepared: _Prepared, text: str, seeds: Sequence[int]) -> Json:
+    try:
+        subject = prepared.subject(text)
+    except BaseException as error:
+        return {"unloaded": f"{type(error).__name__}: {error}"[:_ENOUGH]}
+    visible = prepared.visible.run(subject, seed=seeds[0])
+    if _broken(visible):
+        return {"visible": visible, "runs": []}
+    runs = []
+    for seed in seeds:
+        runs.append(prepared.hidden.run(subject, seed=seed))
+        if any(outcome is Outcome.TIMED_OUT for outcome, _ in runs[-1].values()):
+            break
+    return {"visible": visible, "runs": runs}
+
+
+def _broken(found: dict[str, tuple[Outcome, str]]) -> bool:
+    return any(outcome is not Outcome.KEPT for outcome, _ in found.values())
+
+
+def _profile(prepared: _Prepared, request: Json) -> Json:
+    """Trace the correct file under all promises."""
+
+    def trace(_: str) -> Json:
+        tracer = Tracer(f"{prepared.name}.py")
+        subject = prepared.subject(prepared.source)
+        suite = Suite(prepared.name, prepared.hidden.code, prepared.hidden.items, {})
+        with tracer.following():
+            suite.run(subject, seed=request["seeds"][0], around=tracer.begin)
+        return {"depths": tracer.depths}
+
+    return _in_a_child(trace, [""])[0]
+
+
+def _difference(prepared: _Prepared, request: Json) -> Json:
+    """Look for a call of the promises that a text answers otherwise than the correct file."""
+
+    def recorded(text: str, seed: int) -> Recorder:
+        subject, recorder = prepared.subject(text), Recorder()
+        subject.on_call = recorder.note
+        prepared.hidden.run(subject, seed=seed, around=recorder.begin)
+        return recorder
+
+    def compare(text: str) -> Json:
+        for seed in request["seeds"]:
+            found = first_difference(recorded(prepared.source, seed), recorded(text, seed))
+            if found:
+                return {"difference": found}
+        return {"difference": ""}
+
+    return _in_a_child(compare, [request["text"]])[0]
+
+
+_DO: dict[str, Callable[[_Prepared, Json], Json]] = {
+    "sift": _sift,
+    "profile": _profile,
+    "difference": _difference,
+}
+
+
+# --- children
+
+
+def _in_a_child(work: Callable[[str], Json], texts: Sequence[str]) -> list[Json]:
+    """Do the work on the texts in one child; the last answer says so where the child ended."""
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.close(read_fd)
+            _work(work, texts, write_fd)
+        finally:
+            os._exit(0)
+    os.close(write_fd)
+    try:
+        answers = list(_lines(read_fd, len(texts)))
+    finally:
+        os.close(read_fd)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    if len(answers) == len(texts):
+        return [json.loads(line) for line in answers]
+    return [*(json.loads(line) for line in answers), {"ended": True}]
+
+
+def _work(work: Callable[[str], Json], texts: Sequence[str], write_fd: int) -> None:
+    torch.set_num_threads(1)
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    for text in texts:
+        line = (json.dumps(work(text)) + "\n").encode("utf-8", "surrogatepass")
+        while line:
+            line = line[os.write(write_fd, line) :]
+
+
+def _lines(read_fd: int, count: int) -> Iterator[bytes]:
+    """Yield the lines that a child writes, until it ends or is stuck."""
+    waiting = b""
+    deadline = time.monotonic() + _STUCK_S
+    while count:
+        ready, _, _ = select.select([read_fd], [], [], max(0.0, deadline - time.monotonic()))
+        part = os.read(read_fd, 1 << 16) if ready else b""
+        if not part:
+            return
+        waiting += part
+        *whole, waiting = waiting.split(b"\n")
+        for line in whole:
+            yield line
+            count -= 1
+            deadline = time.monotonic() + _STUCK_S
