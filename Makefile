@@ -9,7 +9,7 @@ FOLDERS := generator mutators puzzles solutions
 WHEEL_TESTS := tests/cli tests/judge/test_session.py tests/judge/confine/test_roots.py \
   $(addprefix tests/test_,catalogue.py end_to_end.py imports.py library.py render.py starter_pack.py store.py)
 
-.PHONY: hunt test dev lint wheel-test starter certify clean
+.PHONY: hunt test dev lint wheel-test starter catalogue certify clean
 
 hunt: $(VENV)/.play
 	@$(BIN)/halfhour new --resume
@@ -33,6 +33,10 @@ wheel-test: dev
 
 starter: dev
 	$(BIN)/python tests/helpers/starter.py
+
+# The page of all bugs in mutators/: CATALOGUE.md and catalogue.html.
+catalogue: $(VENV)/.play
+	$(BIN)/halfhour mutators page
 
 certify: $(VENV)/.play
 	$(BIN)/halfhour certify --jobs 2

@@ -4,8 +4,9 @@
 
     warm verdict    thirty promises of a real file, by a judge that has worked before, beside
                     `python -c "import torch"`; at most 0.5
-    cost of a mutant  seconds of the processor to certify one with forked workers, beside the same
-                    promises run by pytest in this process, without any judge; at most 1.3
+    cost of a mutant  seconds of the processor to certify one as `halfhour certify` does, screened
+                    together and confirmed by the judge, beside the very runs that takes, by pytest
+                    in this process without any judge; at most 1.3
     two jobs        how much faster than one the same mutants are certified; at least 1.7 on a
                     machine with two idle cores
 
@@ -21,14 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
+from rival_conftest import Plain
 
 from halfhour.generator import library
 from halfhour.generator.cache import ProofCache
@@ -39,12 +40,16 @@ from halfhour.generator.judge.session import Session
 from halfhour.generator.judge.subject import Subject as PromisedSubject
 from halfhour.generator.judge.trial import PYTEST_ARGUMENTS
 from halfhour.generator.plant import plant_text
-from halfhour.generator.records import Mutant, Subject, Trial, VerdictKind
+from halfhour.generator.records import Certificate, Mutant, Status, Subject, Trial, VerdictKind
+from halfhour.generator.screen import Screen
 from halfhour.mutators import all_mutators
 
 PROMISES = 30
 SUBJECTS = ("sliding_window_decoder", "token_sampler")
-MUTANTS = 12
+MUTANTS = 6
+"""Of each subject, and"""
+TOGETHER = 8
+"""at a time, as `halfhour certify` takes them."""
 FOR_JOBS = "token_sampler"
 
 
@@ -118,52 +123,51 @@ def first_promises(subject: Subject, count: int) -> Trial:
     )
 
 
-def some_mutants() -> list[tuple[Subject, Mutant]]:
-    """Return mutants of both subjects in turn, the same each time."""
-    found = []
-    for name in SUBJECTS:
-        subject = library.find_subject(name)
-        planted = plant_text(subject.name, subject.source, all_mutators())
-        found += [(subject, mutant) for mutant in planted[: MUTANTS // len(SUBJECTS)]]
-    return found
+def some_mutants(subject: Subject) -> list[Mutant]:
+    """Return mutants of a subject, the same each time."""
+    return list(plant_text(subject.name, subject.source, all_mutators())[:MUTANTS])
 
 
 def cost_of_a_mutant() -> float:
-    """Return the seconds of the processor that certifying takes, over those without a judge."""
-    work = some_mutants()
-    judged = certify_cpu_s(work) - certify_cpu_s(work[:1])
+    """Return the seconds of the processor that certifying takes, over those without a judge.
+
+    Starting the processes, proving the correct files and tracing them for the level of a puzzle is
+    paid once: that is what certifying one puzzle of each subject takes, and it is not counted.
+    """
+    work = {subject: some_mutants(subject) for subject in map(library.find_subject, SUBJECTS)}
+    all_of_them, found = certify_cpu_s(work)
+    puzzles = {one.mutant for one in found if one.status is Status.CERTIFIED}
+    first = {s: [next(m for m in mutants if m.id in puzzles)] for s, mutants in work.items()}
+    one_of_each, _ = certify_cpu_s(first)
+    judged = all_of_them - one_of_each
     torch.set_num_threads(1)  # as the judge's processes have it
-    plain = 0.0
-    for subject, mutant in work[1:]:
-        first, second = seeds(subject)
-        trials = [visible_trial(subject, mutant.source)]
-        trials += [hidden_trial(subject, mutant.source, seed) for seed in (first, second, first)]
-        begun = time.process_time()
-        for trial in trials:
-            run_promises(trial)
-        plain += time.process_time() - begun
-    print(f"  {len(work) - 1} mutants: {judged:.1f} s certified, {plain:.1f} s in this process")
+    status = {one.mutant: one.status for one in found}
+    rest = [(s, m) for s, mutants in work.items() for m in mutants if m not in first[s]]
+    plain = sum(plain_cpu_s(subject, mutant, status[mutant.id]) for subject, mutant in rest)
+    print(
+        f"  {len(rest)} mutants, {len(puzzles) - len(first)} of them puzzles:"
+        f" {judged:.1f} s certifying, {plain:.1f} s in this process"
+    )
     return judged / plain
 
 
-class Plain:
-    """The fixture `subject` without a judge: the module itself, and little else."""
+def plain_cpu_s(subject: Subject, mutant: Mutant, status: Status) -> float:
+    """Return the seconds that the runs of one certificate take by themselves.
 
-    mutated = ()
-    accelerator = nullcontext
-
-    def __init__(self, module: ModuleType) -> None:
-        self._module = module
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
-
-    def fields(self, value: Any) -> dict[str, Any]:
-        found: dict[str, Any] = vars(value) if hasattr(value, "__dict__") else value._asdict()
-        return found
-
-    def rng_state(self) -> str:
-        return ""
+    They are the visible test; where that passes, the promises under both seeds; of a puzzle then
+    both tests once more, for the judge to confirm it.
+    """
+    visible = visible_trial(subject, mutant.source)
+    both = [hidden_trial(subject, mutant.source, seed) for seed in seeds(subject)]
+    trials = [] if status is Status.NOISY else [visible]
+    if status not in (Status.NOISY, Status.VISIBLE):
+        trials += both
+    if status is Status.CERTIFIED:
+        trials += [visible, both[1]]
+    begun = time.process_time()
+    for trial in trials:
+        run_promises(trial)
+    return time.process_time() - begun
 
 
 def run_promises(trial: Trial) -> None:
@@ -185,17 +189,18 @@ def run_promises(trial: Trial) -> None:
     assert not plugin.problem, plugin.problem
 
 
-def certify_cpu_s(work: Sequence[tuple[Subject, Mutant]]) -> float:
-    """Return the seconds that the judge's processes and this one spend."""
+def certify_cpu_s(work: Mapping[Subject, list[Mutant]]) -> tuple[float, list[Certificate]]:
+    """Certify as the command does; return the seconds that all its processes and this one spend."""
+    found: list[Certificate] = []
     with tempfile.TemporaryDirectory() as folder:
         before = cpu_s()
-        with Judge(many=True) as judge:
-            certifier = Certifier(judge, ProofCache(Path(folder)))
-            for name in SUBJECTS:  # so that their proof is in both measurements
-                certifier.check_subject(library.find_subject(name))
-            for subject, mutant in work:
-                certifier.certify(subject, mutant)
-        return cpu_s() - before
+        with Judge(many=True) as judge, Screen() as screen:
+            certifier = Certifier(judge, ProofCache(Path(folder)), screen=screen)
+            for subject, mutants in work.items():
+                for at in range(0, len(mutants), TOGETHER):
+                    batch = [(mutant, False) for mutant in mutants[at : at + TOGETHER]]
+                    found += certifier.certify_screened(subject, batch)
+        return cpu_s() - before, found
 
 
 def cpu_s() -> float:

@@ -42,14 +42,19 @@ def entries() -> tuple[Entry, ...]:
     Raises AuthorError where a file cannot be read as a mutator.
     """
     order = topics()
-    found = [
+    found = [*built_in(), *_from_plugins()]
+    return tuple(sorted(found, key=lambda entry: (order.index(entry.topic), entry.name)))
+
+
+@cache
+def built_in() -> tuple[Entry, ...]:
+    """Return the mutators of this package alone, in the same order. Raises as `entries` does."""
+    return tuple(
         read_entry(file)
-        for topic in order
+        for topic in topics()
         for file in sorted((MUTATORS / topic).glob("*.py"))
         if not file.name.startswith("_")
-    ]
-    found += _from_plugins()
-    return tuple(sorted(found, key=lambda entry: (order.index(entry.topic), entry.name)))
+    )
 
 
 @cache
@@ -60,6 +65,13 @@ def topics() -> tuple[str, ...]:
             case ast.Assign(targets=[ast.Name(id="TOPICS")], value=value):
                 return tuple(ast.literal_eval(value))
     raise AuthorError(f"{MUTATORS / '_api.py'}:1: names no TOPICS")
+
+
+def checkout() -> Path | None:
+    """Return the folder of the built-in mutators if it is a checkout's and we stand in that."""
+    root = MUTATORS.parent
+    inside = Path.cwd().resolve().is_relative_to(root)
+    return MUTATORS if inside and (root / "pyproject.toml").is_file() else None
 
 
 def read_entry(file: Path) -> Entry:

@@ -35,6 +35,7 @@ from .records import (
 )
 from .screen import Profile, Run, Screen, Sifted, Unscreenable
 
+_ONE_IN = 8
 MOST_CHANGED_LINES = 3
 """Per bug: a longer diff is no slip of the hand."""
 
@@ -116,19 +117,23 @@ class Certifier:
             kept if kept is not None else _refused_at_sight(subject, mutant.source, 1)
             for kept, (mutant, _) in zip(found, mutants, strict=True)
         ]
+        for at, kept in enumerate(found):
+            self._keep(keys[at], kept)
         open_ = [at for at, kept in enumerate(found) if kept is None]
         sifted = self._sift(subject, [mutants[at][0].source for at in open_])
         for at, seen in zip(open_, sifted, strict=True):
             mutant, crash_is_the_bug = mutants[at]
             found[at] = self._confirm(subject, mutant.source, crash_is_the_bug, seen)
-        for key, kept in zip(keys, found, strict=True):
-            assert kept is not None
-            self._cache.put(key, asdict(kept))
+            self._keep(keys[at], found[at])  # at once: what was proven outlives an interruption
         return [
             self._certificate(subject, mutant, kept)
             for (mutant, _), kept in zip(mutants, found, strict=True)
             if kept is not None
         ]
+
+    def _keep(self, key: str, kept: _Finding | None) -> None:
+        if kept is not None:
+            self._cache.put(key, asdict(kept))
 
     def _certificate(self, subject: Subject, mutant: Mutant, kept: _Finding) -> Certificate:
         found = Certificate(
@@ -182,8 +187,9 @@ class Certifier:
     ) -> _Finding:
         """Let the judge decide on what the screen lets through.
 
-        The judge's worker has another hash seed and two threads. Where the two agree under the
-        second seed, the first run of the screen stands; where not, the judge alone examines all.
+        The judge's worker has another hash seed and, for some texts, two threads. Where the two
+        agree under the second seed, the first run of the screen stands; where not, the judge alone
+        examines all.
         """
         if seen is None:
             return self._examine(subject, source, crash_is_the_bug, 1)
@@ -193,7 +199,9 @@ class Certifier:
         refusal = self._refused_visibly(subject, source)
         _, second_seed = seeds(subject)
         if refusal is None:
-            trial = replace(hidden_trial(subject, source, second_seed), threads=2)
+            trial = replace(
+                hidden_trial(subject, source, second_seed), threads=_threads_for(source)
+            )
             run = self._judged(trial)
             first, second = (_outcomes(each) for each in seen.runs)
             if run.kind is VerdictKind.NOT_FIXED and _outcomes_of(run) == second:
@@ -422,6 +430,11 @@ def _trial(
     )
 
 
+def _threads_for(source: str) -> int:
+    """Return how many threads to confirm a text with: two for some, because they cost thrice."""
+    return 2 if int(digest("threads", source)[:4], 16) % _ONE_IN == 0 else 1
+
+
 def _with_outcome(verdict: Verdict, outcome: Outcome) -> list[str]:
     return [r.promise.name for r in verdict.results if r.outcome is outcome]
 
@@ -460,7 +473,7 @@ def _proof_key(what: str, subject: Subject, source: str) -> str:
 def _prover() -> str:
     here = Path(__file__).parent
     own = [here / "certify.py", here / "lint.py", here / "textdiff.py", here / "records.py"]
-    own += sorted((here / "judge").rglob("*.py"))
+    own += sorted((here / "judge").rglob("*.py")) + sorted((here / "screen").rglob("*.py"))
     libraries = [f"{name} {_version(name)}" for name in ("torch", "numpy", "pytest", "ruff")]
     return digest(platform.python_version(), *libraries, *(path.read_text() for path in own))
 

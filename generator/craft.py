@@ -11,6 +11,7 @@ from halfhour.mutators import Mutator
 from . import render, textdiff
 from ._version import VERSION
 from .certify import Certifier
+from .disguise import disguise as disguised
 from .errors import UsageError
 from .judge import Judge
 from .plant import plant
@@ -52,16 +53,19 @@ def craft(
     seed: int,
     bugs: int = 1,
     level: int | None = None,
+    disguise: bool = False,
     progress: Progress = lambda _: None,
 ) -> tuple[Puzzle, Answer]:
     """Return a certified puzzle with its answer: a pure function of its arguments.
 
-    Every bug is certified alone: a file with all but one of them mended is still wrong.
+    With a disguise the file is rewritten by the seed before a bug is planted in it. Every bug is
+    certified alone: a file with all but one of them mended is still wrong.
     Raises UsageError where no mutant of these subjects and mutators makes such a puzzle.
     """
     with Judge(many=True) as judge:
         certifier = Certifier(judge)
-        for subject in sorted(subjects, key=lambda s: digest(str(seed), s.name)):
+        for drawn in sorted(subjects, key=lambda s: digest(str(seed), s.name)):
+            subject = disguised(drawn, seed) if disguise else drawn
             proven: list[_Proven] = []
             for mutant, mutator in _drawn(subject, mutators, seed):
                 bug = _prove(certifier, subject, mutant, mutator, progress)
@@ -79,12 +83,21 @@ def craft(
 
 
 def craft_site(
-    subject: Subject, mutator: Mutator, site: int, *, seed: int, progress: Progress = lambda _: None
+    subject: Subject,
+    mutator: Mutator,
+    site: int,
+    *,
+    seed: int,
+    disguise: bool = False,
+    progress: Progress = lambda _: None,
 ) -> tuple[Puzzle, Answer]:
     """Return the puzzle of one bug named by its site: how a pack is rebuilt from its recipe.
 
+    With a disguise the sites are those of the file as the seed rewrites it.
     Raises UsageError where the site does not exist or its mutant is no puzzle.
     """
+    if disguise:
+        subject = disguised(subject, seed)
     mutants = [m for m in plant(subject, [mutator]) if m.site == site]
     if not mutants:
         raise UsageError(f"{mutator.name} has no site {site} in {subject.file_name}")

@@ -43,6 +43,21 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         _settle(folder)
 
 
+def write_file(file: Path, data: bytes) -> None:
+    """Write a new file whole, and the folders above it. Raises as `write_folder` does."""
+    file = file.resolve()
+    if os.path.lexists(file):
+        raise UsageError(f"{file} is there already; nothing was written")
+    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    with explained(file), _parents(file):
+        try:
+            _write(beside, data)
+            beside.rename(file)
+        finally:
+            with suppress(OSError):
+                beside.unlink()
+
+
 def replace_file(file: Path, data: bytes, *, keep_old_as: Path | None = None) -> None:
     """Write a file whole over what is there, which is first moved to `keep_old_as`.
 

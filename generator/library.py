@@ -27,7 +27,22 @@ def subjects() -> tuple[Subject, ...]:
     A plugin's entry point in the group `halfhour.subjects` names a package whose folders are
     subjects. Raises UnsoundSubject where a subject is incomplete or a name is taken twice.
     """
-    return tuple(load_subject(folder) for _, folder in sorted(_folders().items()))
+    return tuple(load_subject(folder) for _, folder in sorted(folders().items()))
+
+
+def folders() -> dict[str, Path]:
+    """Return the folder of every subject, by name. Raises UnsoundSubject for a name taken twice."""
+    found: dict[str, Path] = {}
+    for shelf in (BUILT_IN, *_plugin_shelves()):
+        for folder in sorted(shelf.iterdir()):
+            if not (folder / "subject.toml").is_file():
+                continue
+            if folder.name in found:
+                raise UnsoundSubject(
+                    f"two subjects are named {folder.name}: {found[folder.name]} and {folder}"
+                )
+            found[folder.name] = folder
+    return found
 
 
 def find_subject(name: str) -> Subject:
@@ -35,10 +50,10 @@ def find_subject(name: str) -> Subject:
 
     Raises UsageError with the nearest names, UnsoundSubject as `subjects` does.
     """
-    folders = _folders()
-    if name not in folders:
-        raise UsageError(unknown("subject", name, folders))
-    return load_subject(folders[name])
+    known = folders()
+    if name not in known:
+        raise UsageError(unknown("subject", name, known))
+    return load_subject(known[name])
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -103,21 +118,6 @@ def public_names(source: str, path: Path) -> tuple[str, ...]:
 
     visit(_parse(source, path).body, "")
     return tuple(names)
-
-
-def _folders() -> dict[str, Path]:
-    """Return the folder of every subject, by name. Raises UnsoundSubject for a name taken twice."""
-    found: dict[str, Path] = {}
-    for shelf in (BUILT_IN, *_plugin_shelves()):
-        for folder in sorted(shelf.iterdir()):
-            if not (folder / "subject.toml").is_file():
-                continue
-            if folder.name in found:
-                raise UnsoundSubject(
-                    f"two subjects are named {folder.name}: {found[folder.name]} and {folder}"
-                )
-            found[folder.name] = folder
-    return found
 
 
 def _plugin_shelves() -> list[Path]:

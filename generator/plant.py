@@ -24,7 +24,8 @@ def plant(subject: Subject, mutators: Iterable[Mutator]) -> tuple[Mutant, ...]:
 def plant_text(name: str, text: str, mutators: Iterable[Mutator]) -> tuple[Mutant, ...]:
     """Return all that the mutators make of any text; `name` is the mutants' `subject`.
 
-    Sites count from 0 for each mutator; two equal mutants of one mutator are one site.
+    Sites count from 0 for each mutator; two equal mutants of one mutator are one site. Where two
+    mutators make the same text, the first of them has it; alone, each makes it.
     Raises as `plant` does.
     """
     try:
@@ -33,11 +34,13 @@ def plant_text(name: str, text: str, mutators: Iterable[Mutator]) -> tuple[Mutan
         raise AuthorError(str(error)) from error
     except ParserSyntaxError as error:
         raise UnsoundSubject(f"{name} does not parse at line {error.raw_line}") from error
-    return tuple(
+    planted = [
         _mutant(name, text, number, site)
         for _, of_one_mutator in groupby(sites, key=lambda site: site.mutator.name)
         for number, site in enumerate(of_one_mutator)
-    )
+    ]
+    first: dict[str, Mutant] = {}
+    return tuple(mutant for mutant in planted if first.setdefault(mutant.source, mutant) is mutant)
 
 
 def _mutant(name: str, text: str, number: int, site: Site) -> Mutant:

@@ -210,6 +210,20 @@ class SeenIn:
 
 
 @dataclass(frozen=True, slots=True)
+class Demonstration:
+    """The smallest input found that shows a bug: a script that runs beside either file."""
+
+    script: str
+    """Python that imports the file by its name, calls it and prints a line or a few."""
+    correct: str
+    """What it prints beside the correct file."""
+    buggy: str
+    """What it prints beside the file with the bug."""
+    promise: str
+    """Name of the promise whose test it was cut from."""
+
+
+@dataclass(frozen=True, slots=True)
 class PlantedBug:
     """One bug of a puzzle with all that teaches it; plain text, so that a hint needs no libcst."""
 
@@ -225,6 +239,8 @@ class PlantedBug:
     diff: str
     """Unified diff from the correct file to the buggy one, three lines of context."""
     broken: tuple[str, ...]
+    demonstration: Demonstration | None = None
+    """None where no short script shows the bug."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,27 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from .records import Answer, PlantedBug, Promise, Puzzle, Subject
+from .template import template
 
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    undefined=StrictUndefined,
-    autoescape=False,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
 _MOST_SYMPTOMS = 2
 """Per bug: a user reports what they met, not every test that would fail."""
 
 
 def with_brief(puzzle: Puzzle, subject: Subject, answer: Answer) -> Puzzle:
     """Return the puzzle with its brief: what the file does, the ticket, the rules, the commands."""
-    brief = _TEMPLATES.get_template("brief.md.j2").render(
+    brief = template("brief.md").render(
         puzzle=puzzle,
         bugs=_count(puzzle.bugs),
         description=subject.description,
@@ -59,7 +49,7 @@ def reveal(puzzle: Puzzle, answer: Answer, *, paint: Callable[[str], str] = str)
 
     `paint` may colour a diff.
     """
-    return _TEMPLATES.get_template("reveal.txt.j2").render(
+    return template("reveal.txt").render(
         file_name=puzzle.file_name,
         bugs=answer.bugs,
         paint=paint,

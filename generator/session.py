@@ -2,7 +2,17 @@
 
 A log is a file of JSON lines, one event each, only ever appended to. A torn last line (the machine
 went down) is passed over, so a kill loses one event at the most. The clock is the wall's: it runs
-on while halfhour does not.
+on while halfhour does not, but for a pause, which practice allows.
+
+    started   minutes, and where they were asked for base and extra (percent)
+    saved     digest, and text unless it is large or the log is full: the candidate's file
+    ran       passed, failed, seconds: the visible tests
+    checked   verdict, kept, promises
+    accused   line, because, hit
+    hinted    step · revealed · reset · paused · resumed
+    recording on: whether saves and runs are noted, as the candidate was told
+
+Every event has its time `at`, in seconds since the epoch.
 """
 
 from __future__ import annotations
@@ -21,7 +31,13 @@ from .records import Answer, Puzzle, Verdict, VerdictKind, digest
 Clock = Callable[[], float]
 """Seconds since the epoch."""
 
-_MOST_LOG = 4 * 1024 * 1024
+_MOST_LOG = 8 * 1024 * 1024
+_MOST_TEXT = 128 * 1024
+_MOST_LOG_WITH_TEXTS = 4 * 1024 * 1024
+"""A log of this size takes no further texts, so that the clock always finds room."""
+MOST_MINUTES = 24 * 60
+_WORK = frozenset({"checked", "hinted", "revealed", "reset", "saved", "ran", "accused"})
+"""Whoever does one of these while the clock rests lets it run on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,12 @@ class Hunt:
     resets: int = 0
     latest: float = 0.0
     """When the last event was."""
+    paused: float | None = None
+    """Since when the clock rests."""
+    rested: float = 0.0
+    """Seconds that the clock rested before that."""
+    recording: bool | None = None
+    """Whether saves and runs are noted; None where the candidate was not told yet."""
 
     @property
     def solved(self) -> float | None:
@@ -64,11 +86,11 @@ class Hunt:
 
     @property
     def elapsed(self) -> float:
-        """Seconds from the start to the end of the hunt, or to now; 0 before the start."""
+        """Seconds from the start to the end of the hunt, or to now, less the pauses."""
         if self.started is None:
             return 0.0
-        ends = [at for at in (self.solved, self.revealed) if at is not None]
-        return max(0.0, min([self.now, *ends]) - self.started)
+        ends = [at for at in (self.solved, self.revealed, self.paused) if at is not None]
+        return max(0.0, min([self.now, *ends]) - self.started - self.rested)
 
     @property
     def remaining(self) -> float:
@@ -102,6 +124,7 @@ class Session:
         logs = _logs(state_dir)
         self._path = logs / f"{puzzle.id}-{digest(str(self._folder))[:12]}.jsonl"
         self.note: str | None = None
+        self._size = -1
         self._events = self._load()
 
     @property
@@ -109,19 +132,87 @@ class Session:
         """Return the hunt as of now."""
         return fold(self._events, minutes=self._puzzle.minutes, now=self._clock())
 
-    def start(self) -> None:
-        """Begin a new hunt: what the log says of an earlier one in the same folder is history."""
+    @property
+    def events(self) -> tuple[Mapping[str, object], ...]:
+        """Return every event of the log in its order, those of earlier hunts too."""
+        return tuple(self._events)
+
+    def record(self, event: str, **facts: object) -> None:
+        """Note what has no method of its own; facts are plain JSON values."""
+        self._append(event, **facts)
+
+    @property
+    def path(self) -> Path:
+        """Where the log is."""
+        return self._path
+
+    def refresh(self) -> None:
+        """Take in what others appended since; nothing is lost where the log cannot be kept."""
+        if self.note is not None:
+            return
+        try:
+            size = self._path.stat().st_size
+        except OSError:
+            return
+        if size != self._size:
+            self._size = size
+            self._events = self._load()
+
+    def start(self, *, minutes: int | None = None, extra: int = 0) -> None:
+        """Begin a new hunt: what the log says of an earlier one in the same folder is history.
+
+        `extra` is a percentage of the minutes, which are the puzzle's own if none are given.
+        """
+        base = self._puzzle.minutes if minutes is None else minutes
+        asked = {"base": base, "extra": extra} if minutes is not None or extra else {}
         self._append(
             "started",
             puzzle=self._puzzle.id,
             folder=str(self._folder),
-            minutes=self._puzzle.minutes,
+            minutes=allowance(base, extra),
+            **asked,
         )
 
-    def ensure_started(self) -> None:
+    def ensure_started(self, *, minutes: int | None = None, extra: int = 0) -> None:
         """Start the clock of a puzzle that came without `new`: its first use starts it."""
         if self.hunt.started is None:
-            self.start()
+            self.start(minutes=minutes, extra=extra)
+
+    def pause(self) -> None:
+        """Let the clock rest until `resume`, or until the candidate works on."""
+        self._append("paused")
+
+    def resume(self) -> None:
+        """Let the clock run on."""
+        self._append("resumed")
+
+    def record_saves(self, on: bool) -> None:
+        """Note that the candidate was told whether saves and runs are noted."""
+        self._append("recording", on=on)
+
+    def saved(self, text: str) -> None:
+        """Note what the candidate's file holds now."""
+        facts: dict[str, object] = {"digest": digest(text)}
+        with suppress(OSError):
+            full = self._path.is_file() and self._path.stat().st_size > _MOST_LOG_WITH_TEXTS
+            if not full and len(text.encode("utf-8")) <= _MOST_TEXT:
+                facts["text"] = text
+        self._append("saved", **facts)
+
+    def ran(self, passed: int, failed: int, seconds: float) -> None:
+        """Note how the visible tests fared."""
+        self._append("ran", passed=passed, failed=failed, seconds=round(seconds, 3))
+
+    def knows(self, text: str) -> bool:
+        """Tell whether the file holding this text is no news: its last save, or as handed out."""
+        last = digest(self._puzzle.source)
+        for event in self._events:
+            match event:
+                case {"event": "started"}:
+                    last = digest(self._puzzle.source)
+                case {"event": "saved", "digest": str(found)}:
+                    last = found
+        return last == digest(text)
 
     def checked(self, verdict: Verdict) -> None:
         """Note what a check found."""
@@ -196,8 +287,16 @@ def ladder(answer: Answer) -> tuple[str, ...]:
     )
 
 
+def allowance(minutes: int, extra: int = 0) -> int:
+    """Return the minutes with so many percent more, a part of a minute counted whole."""
+    return -(-minutes * (100 + extra) // 100)
+
+
 def fold(events: Iterable[Mapping[str, object]], *, minutes: int, now: float) -> Hunt:
-    """Return the hunt that the events tell of; an event of another kind or shape is passed over."""
+    """Return the hunt that the events tell of; an event of another kind or shape is passed over.
+
+    The minutes are those that the start was given, else the ones given here.
+    """
     hunt = Hunt(minutes=minutes, now=now)
     for event in events:
         match event:
@@ -222,9 +321,19 @@ def read_log(path: Path) -> list[dict[str, object]]:
 
 
 def _after(hunt: Hunt, event: Mapping[str, object], at: float) -> Hunt:
+    if hunt.paused is not None and event["event"] in _WORK:
+        hunt = _resumed(hunt, at)
     match event:
+        case {"event": "started", "minutes": int(minutes)} if 0 < minutes <= MOST_MINUTES:
+            return Hunt(minutes=minutes, now=hunt.now, started=at)
         case {"event": "started"}:
             return Hunt(minutes=hunt.minutes, now=hunt.now, started=at)
+        case {"event": "paused"} if hunt.is_open and hunt.paused is None:
+            return replace(hunt, paused=at)
+        case {"event": "resumed"}:
+            return _resumed(hunt, at)
+        case {"event": "recording", "on": bool(on)}:
+            return replace(hunt, recording=on)
         case {
             "event": "checked",
             "verdict": str(verdict),
@@ -240,6 +349,12 @@ def _after(hunt: Hunt, event: Mapping[str, object], at: float) -> Hunt:
         case {"event": "reset"}:
             return replace(hunt, resets=hunt.resets + 1)
     return hunt
+
+
+def _resumed(hunt: Hunt, at: float) -> Hunt:
+    if hunt.paused is None:
+        return hunt
+    return replace(hunt, paused=None, rested=hunt.rested + max(0.0, at - hunt.paused))
 
 
 def _hunts(clock: Clock, state_dir: Path | None) -> list[tuple[Path, Hunt]]:

@@ -3,14 +3,16 @@ not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from .certify import Certifier, hidden_trial, seeds
 from .degenerate import COUNTER, Degenerate, degenerate_files, degenerate_trial
 from .errors import JudgeError
 from .judge import Judge
-from .records import Outcome, Subject, Trial, Verdict, VerdictKind
+from .records import Mutant, Outcome, Status, Subject, Trial, Verdict, VerdictKind
+from .screen import Screen
 
 RUNS = 20
 """Each under another seed, every second one with two threads."""
@@ -35,6 +37,14 @@ class Report:
     """Files whose function never gave an answer that could be replaced."""
     survivors: tuple[Degenerate, ...]
     """Files that answer nonsense and keep every promise."""
+    mutants: int = 0
+    """Places where a bug of the catalogue fits."""
+    puzzles: int = 0
+    """Those of them that are certified, and"""
+    bugs: int = 0
+    """the mutators that they come from."""
+    missed: tuple[str, ...] = ()
+    """Mutants that no promise sees: `mutator:line`."""
 
     @property
     def sound(self) -> bool:
@@ -47,8 +57,13 @@ class Report:
         return self.seconds <= QUICK_S
 
 
-def prove(subject: Subject, *, progress: Callable[[str], None] = lambda _: None) -> Report:
-    """Judge the correct file over and over, then every degenerate file.
+def prove(
+    subject: Subject,
+    mutants: Sequence[tuple[Mutant, bool]] = (),
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Judge the correct file over and over, then every degenerate file, then its mutants.
 
     Raises UnsoundSubject if the correct file breaks a promise under the seeds that certificates
     are made with, JudgeError if the judge fails.
@@ -58,7 +73,8 @@ def prove(subject: Subject, *, progress: Callable[[str], None] = lambda _: None)
     lost, untouched, survivors = 0, 0, []
     unsteady: set[str] = set()
     seconds = []
-    with Judge(many=True) as judge:
+    with ExitStack() as stack:
+        judge = stack.enter_context(Judge(many=True))
 
         def judged(trial: Trial) -> Verdict:
             verdict = judge.verdict(trial)
@@ -66,7 +82,8 @@ def prove(subject: Subject, *, progress: Callable[[str], None] = lambda _: None)
                 raise JudgeError(f"the judge could not try {subject.name}: {verdict.reason}")
             return verdict
 
-        Certifier(judge).check_subject(subject)
+        certifier = Certifier(judge, screen=stack.enter_context(Screen()))
+        certifier.check_subject(subject)
         for number in range(RUNS):
             trial = hidden_trial(subject, subject.source, seed + 1 + number)
             verdict = judged(replace(trial, threads=1 + number % 2))
@@ -83,6 +100,10 @@ def prove(subject: Subject, *, progress: Callable[[str], None] = lambda _: None)
             else:
                 untouched += 1
             progress(f"{subject.name}: degenerate file {number} of {len(files)}")
+        if mutants:
+            progress(f"{subject.name}: {len(mutants)} mutants")
+        proofs = certifier.certify_screened(subject, mutants)
+    puzzles = [proof for proof in proofs if proof.status is Status.CERTIFIED]
     return Report(
         subject=subject.name,
         lines=len(subject.source.splitlines()),
@@ -92,6 +113,12 @@ def prove(subject: Subject, *, progress: Callable[[str], None] = lambda _: None)
         lost=lost,
         untouched=untouched,
         survivors=tuple(survivors),
+        mutants=len(mutants),
+        puzzles=len(puzzles),
+        bugs=len({proof.mutator for proof in puzzles}),
+        missed=tuple(
+            f"{proof.mutator}:{proof.line}" for proof in proofs if proof.status is Status.EQUIVALENT
+        ),
     )
 
 

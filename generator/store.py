@@ -24,6 +24,7 @@ from dataclasses import MISSING, asdict, fields, is_dataclass
 from enum import StrEnum
 from itertools import count
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from . import files
@@ -313,6 +314,9 @@ def _record(kind: type[_Record], value: object) -> _Record:
 
 
 def _value(kind: Any, value: object) -> object:
+    if isinstance(kind, UnionType):
+        others = [each for each in get_args(kind) if each is not NoneType]
+        return None if value is None else _value(others[0], value)
     if get_origin(kind) is tuple:
         if not isinstance(value, list):
             raise TypeError("a list was expected")

@@ -3,7 +3,7 @@
 An author imports from here; modules with an underscore are machinery.
 """
 
-from halfhour.mutators._api import TOPICS, Example, Mutator, MutatorError, Sighting, mutator
+from halfhour.mutators._api import NAME, TOPICS, Example, Mutator, MutatorError, Sighting, mutator
 from halfhour.mutators._context import Context, walk
 from halfhour.mutators._examples import check_examples
 from halfhour.mutators._idioms import (
@@ -26,12 +26,14 @@ from halfhour.mutators._registry import (
     all_mutators,
     built_in_mutators,
     find_mutator,
+    mutators_in_file,
     plugin_mutators,
 )
 from halfhour.mutators._rewrite import fill, grouped
 from halfhour.mutators._sites import Site, find_sites
 
 __all__ = [
+    "NAME",
     "TOPICS",
     "Context",
     "Example",
@@ -58,6 +60,7 @@ __all__ = [
     "literal",
     "mentions",
     "mutator",
+    "mutators_in_file",
     "name_of",
     "pattern",
     "plugin_mutators",

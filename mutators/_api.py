@@ -40,6 +40,10 @@ Replacement = cst.CSTNode | cst.RemovalSentinel
 Visit = Callable[[cst.CSTNode, Context], Iterator[Replacement]]
 
 
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+"""What a mutator may be called: a sentence in snake_case."""
+
+
 class MutatorError(Exception):
     """A mutator is written wrongly; the message is one sentence that starts with `file:line`."""
 
@@ -172,7 +176,7 @@ class _Author:
         raise MutatorError(f"{self.file}:{self.line}: `{self.name}` {what}")
 
     def refuse_a_poor_name(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", self.name):
+        if not NAME.fullmatch(self.name):
             self.refuse("is not in snake_case: name the bug as a sentence, word_by_word")
 
     def title_and_lesson(self) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
@@ -12,9 +13,41 @@ Node = TypeVar("Node", bound=cst.CSTNode)
 
 def walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     """Yield the node and everything below it, in reading order."""
+    for tree in _TREES:
+        found = tree.spans.get(node)
+        if found is not None:
+            return iter(tree.order[found[0] : found[1]])
+    return _walk(node)
+
+
+def _walk(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     yield node
     for child in node.children:
-        yield from walk(child)
+        yield from _walk(child)
+
+
+class _Tree:
+    """A module laid out flat: to ask a node of libcst for its children visits them all."""
+
+    def __init__(self, module: cst.Module) -> None:
+        self.order: list[cst.CSTNode] = []
+        """Every node in reading order."""
+        self.spans: dict[cst.CSTNode, tuple[int, int]] = {}
+        """Where in it a node and all below it stand."""
+        self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
+        self._lay_out(module)
+
+    def _lay_out(self, node: cst.CSTNode) -> None:
+        begun = len(self.order)
+        self.order.append(node)
+        for child in node.children:
+            self.parents[child] = node
+            self._lay_out(child)
+        self.spans[node] = (begun, len(self.order))
+
+
+_TREES: deque[_Tree] = deque(maxlen=4)
+"""Of the modules that were read last, the newest first."""
 
 
 def body_of(block: cst.CSTNode | None) -> tuple[cst.BaseStatement, ...]:
@@ -30,7 +63,9 @@ class Context:
 
     def __init__(self, module: cst.Module) -> None:
         self.module = module
-        self.parents: Mapping[cst.CSTNode, cst.CSTNode] = _parents_in(module)
+        tree = _Tree(module)
+        _TREES.appendleft(tree)
+        self.parents: Mapping[cst.CSTNode, cst.CSTNode] = tree.parents
         """Every node below the module, with its parent."""
 
     def parent(self, node: cst.CSTNode) -> cst.CSTNode | None:
@@ -106,14 +141,3 @@ class Context:
         at = next((i for i, other in enumerate(body) if other is statement), None)
         return ((), ()) if at is None else (body[:at], body[at + 1 :])
 
-
-def _parents_in(module: cst.Module) -> dict[cst.CSTNode, cst.CSTNode]:
-    """Map every node below the module to its parent."""
-    parents: dict[cst.CSTNode, cst.CSTNode] = {}
-    stack: list[cst.CSTNode] = [module]
-    while stack:
-        above = stack.pop()
-        for child in above.children:
-            parents[child] = above
-            stack.append(child)
-    return parents

@@ -17,32 +17,37 @@ def check_examples(mutator: Mutator) -> list[str]:
     Each snippet of `mutates` yields exactly its mutants, in order, and the same ones again; each
     of `spares` yields none.
     """
-    return [f"{mutator.where}: `{mutator.name}` {problem}" for problem in _problems(mutator)]
+    return list(_problems(mutator))
 
 
 def _problems(mutator: Mutator) -> Iterator[str]:
+    here = f"{mutator.where}: `{mutator.name}`"
     for example in mutator.mutates:
         wanted = [_snippet(mutant) for mutant in example.mutants]
         if not wanted:
-            yield f"maps an example to no mutant; put it in `spares`:\n{example.code}"
+            yield f"{here} maps an example to no mutant; put it in `spares`:\n{example.code}"
         yield from _unlike(mutator, _snippet(example.code), wanted)
     for code in mutator.spares:
         yield from _unlike(mutator, _snippet(code), [])
 
 
 def _unlike(mutator: Mutator, code: str, wanted: list[str]) -> Iterator[str]:
+    here = f"{mutator.where}: `{mutator.name}`"
     try:
         found, again = _mutants(mutator, code), _mutants(mutator, code)
     except cst.ParserSyntaxError:
-        yield f"has an example that is not Python:\n{code}"
+        yield f"{here} has an example that is not Python:\n{code}"
         return
     except MutatorError as error:
-        yield f"fails on its own example: {error}\n{code}"
+        yield f"{error}:\n{code}"
         return
     if found != again:
-        yield f"gives other mutants the second time:\n{code}"
+        yield f"{here} gives other mutants the second time:\n{code}"
     if found != wanted:
-        yield f"makes of\n{code}these mutants:\n{_listed(found)}and not these:\n{_listed(wanted)}"
+        yield (
+            f"{here} makes of\n{code}these mutants:\n{_listed(found)}"
+            f"and not these:\n{_listed(wanted)}"
+        )
 
 
 def _mutants(mutator: Mutator, code: str) -> list[str]:

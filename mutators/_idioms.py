@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import libcst as cst
 
-from halfhour.mutators._context import walk
-from halfhour.mutators._pattern import name_of
+from halfhour.mutators._context import Context, walk
+from halfhour.mutators._pattern import name_of, same
 
 # What people call these things; each matches a whole name.
 WINDOW = r"(\w+_)?(window|window_size|sliding_window)|(attention_|attn_)?span"
@@ -20,6 +20,12 @@ MASS = r"(\w+_)?(cumsum|cum_?sum|cumulative(_\w+)?|cum_?probs?|mass|total|runnin
 TOP_P = r"(\w+_)?(p|top_?ps?|nucleus|threshold)"
 TOP_K = r"(\w+_)?(k|top_?k)"
 EPSILON = r"(\w+_)?(eps|epsilon)"
+HELD = r"_?(\w+_)?(held|rest|buffer|buf|pending|carry|tail|leftover|remainder|partial|unsent)"
+SCALE = r"(\w+_)?(scales?|absmax|step_size)(_\w+)?"
+ZERO_POINT = r"(\w+_)?(zeros?|zps?|zero_?points?|qzeros)(_\w+)?"
+QUANTIZED = (
+    r"\w*([iI]nt[48]|[qQ]uant)\w*|q(_?weights?|max|min)|codes?|absmax|\w*nibbles?|zero_?points?"
+)
 _VALUE_FIRST: dict[type[cst.BaseCompOp], type[cst.BaseCompOp]] = {
     cst.GreaterThanEqual: cst.GreaterThan,
     cst.LessThan: cst.LessThanEqual,
@@ -146,6 +152,12 @@ def swapped(block: cst.IndentedBlock, first: int) -> cst.IndentedBlock:
     return block.with_changes(body=body)
 
 
+def quantizes(node: cst.CSTNode, context: Context) -> bool:
+    """Tell whether the node stands in code about quantized weights, by the words of it."""
+    scope = context.enclosing(node, cst.ClassDef) or context.enclosing(node, cst.FunctionDef)
+    return mentions(scope or context.module, QUANTIZED)
+
+
 def uncommented(*lines: cst.CSTNode) -> bool:
     """Tell whether no comment stands on or above these simple lines, so that none can go wrong."""
     return all(
@@ -154,3 +166,44 @@ def uncommented(*lines: cst.CSTNode) -> bool:
         and all(above.comment is None for above in line.leading_lines)
         for line in lines
     )
+
+
+def without_optional(call: cst.Call, context: Context, regex: str) -> Iterator[cst.Call]:
+    """Yield the call without each argument that it may leave out and whose parameter matches.
+
+    That a parameter has a default is known where the file defines what is called, also where a
+    variable holds one of two functions. A keyword of a library's method counts as optional.
+    """
+    for at, arg in enumerate(call.args):
+        name = arg.keyword.value if arg.keyword is not None else name_of(arg.value)
+        last = at == len(call.args) - 1
+        if arg.star or not (arg.keyword or last) or not re.fullmatch(regex, name):
+            continue
+        callee = value_of(call.func, context.enclosing(call, cst.FunctionDef))
+        options = [callee.body, callee.orelse] if isinstance(callee, cst.IfExp) else [callee]
+        names = {name_of(option) for option in options}
+        known = [n for n in walk(context.module) if isinstance(n, cst.FunctionDef)]
+        known = [n for n in known if n.name.value in names]
+        params = [p for f in known for p in (*f.params.params, *f.params.kwonly_params)]
+        params = [p for p in params if re.fullmatch(regex, p.name.value)]
+        if arg.keyword is not None:
+            params = [p for p in params if p.name.value == name]
+        of_library = not known and arg.keyword is not None and isinstance(callee, cst.Attribute)
+        optional = len(known) == len(names) and all(p.default is not None for p in params)
+        if (of_library or (optional and params)) and context.can_spare(arg.value):
+            kept = [*call.args[:at], *call.args[at + 1 :]]
+            if last and kept:
+                kept[-1] = kept[-1].with_changes(
+                    comma=arg.comma, whitespace_after_arg=arg.whitespace_after_arg
+                )
+            yield call.with_changes(args=kept)
+
+
+def returned_at_once(lines: Sequence[cst.BaseStatement]) -> list[cst.BaseStatement]:
+    """Write `return value` for `x = value` with `return x` at the end, as a linter wants it."""
+    found = assigned(lines[-2]) if len(lines) > 1 else None
+    match lines[-1]:
+        case cst.SimpleStatementLine(body=[cst.Return(cst.Name() as name)]):
+            if found is not None and same(found[0], name):
+                return [*lines[:-2], lines[-2].with_changes(body=[cst.Return(found[1])])]
+    return list(lines)

@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from pkgutil import iter_modules, walk_packages
 from types import ModuleType
 
@@ -52,6 +54,24 @@ def plugin_mutators(plugins: Iterable[EntryPoint]) -> tuple[Mutator, ...]:
         for plugin in sorted(plugins, key=lambda p: (p.name, p.value))
         for mutator in _from_plugin(plugin)
     )
+
+
+def mutators_in_file(file: Path) -> tuple[Mutator, ...]:
+    """Return the mutators that a file defines, wherever it lies; raise MutatorError if none."""
+    spec = spec_from_file_location(f"halfhour_author_{file.stem}", file.resolve())
+    if spec is None or spec.loader is None:
+        raise MutatorError(f"{file}:1: is no Python file")
+    module = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except MutatorError:
+        raise
+    except Exception as error:
+        raise MutatorError(f"{_origin(error)}: {file.name} does not load: {_why(error)}") from error
+    found = tuple(_own_mutators(module))
+    if not found:
+        raise MutatorError(f"{file}:1: holds no mutator; decorate a function with @mutator(...)")
+    return found
 
 
 def catalogue(*groups: Iterable[Mutator]) -> tuple[Mutator, ...]:
@@ -101,7 +121,7 @@ def _from_plugin(plugin: EntryPoint) -> tuple[Mutator, ...]:
     except Exception as error:
         raise MutatorError(
             f"{_origin(error)}: the plugin `{plugin.name} = {plugin.value}` does not load: "
-            f"{type(error).__name__}: {error}"
+            f"{_why(error)}"
         ) from error
     if isinstance(loaded, Mutator):
         return (loaded,)
@@ -120,6 +140,11 @@ def _modules(module: ModuleType) -> Iterator[ModuleType]:
     yield module
     for below in walk_packages(getattr(module, "__path__", ()), f"{module.__name__}."):
         yield import_module(below.name)
+
+
+def _why(error: Exception) -> str:
+    what = error.msg if isinstance(error, SyntaxError) else error
+    return f"{type(error).__name__}: {what}"
 
 
 def _origin(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import traceback
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -87,7 +88,8 @@ class _Field:
             edits = [self._edit(node, new) for new in mutator.visit(node, self.context)]
         except Exception as error:
             raise MutatorError(
-                f"{mutator.where}: `{mutator.name}` raised {type(error).__name__} ({error}) "
+                f"{_raised_at(error, mutator)}: `{mutator.name}` raised "
+                f"{type(error).__name__} ({error}) "
                 f"at line {self._line(node)} of {self.name}"
             ) from error
         for edit in edits:
@@ -188,6 +190,12 @@ class _Field:
 
     def _line(self, node: cst.CSTNode) -> int:
         return 1 if isinstance(node, cst.Module) else self.ranges[node].start.line
+
+
+def _raised_at(error: Exception, mutator: Mutator) -> str:
+    """Return `file:line` of the author's own line that led to it, else of the definition."""
+    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == mutator.file]
+    return f"{mutator.file}:{own[-1].lineno}" if own else mutator.where
 
 
 def _with_child(parent: cst.CSTNode, old: cst.CSTNode, new: cst.CSTNode) -> cst.CSTNode:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 
+from halfhour.generator import certify
 from halfhour.generator.cache import ProofCache
 from halfhour.generator.certify import Certifier, certify_all
 from halfhour.generator.difficulty import level
@@ -269,9 +270,11 @@ class NothingButTheOriginal(NoJudge):
         return Verdict(VerdictKind.FIXED, "scripted", results)
 
 
-def test_what_passes_the_screen_is_confirmed_by_the_judge_with_two_threads(
-    tmp_path: Path,
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_passes_the_screen_is_confirmed_by_the_judge_at_times_with_two_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
+    monkeypatch.setattr(certify, "_ONE_IN", 1 if threads == 2 else 1 << 20)
     judge = Agreeing(set(TOO_SMALL))
     certifier = certifier_with(judge, ProofCache(tmp_path))
 
@@ -281,7 +284,7 @@ def test_what_passes_the_screen_is_confirmed_by_the_judge_with_two_threads(
     assert found.broken == TOO_SMALL
     assert [(t.seed, t.threads) for t in judge.of_the_mutant] == [
         (found.seeds[0], 1),  # the visible test
-        (found.seeds[1], 2),
+        (found.seeds[1], threads),
     ]
     assert certifier.overturned == 0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import starter
 
-from halfhour.generator import store
+from halfhour.generator import library, store, textdiff
 
 Halfhour = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -176,6 +176,28 @@ def test_new_makes_the_same_puzzle_from_the_same_seed_under_any_hash_seed(
         "test_visible.py",
         "token_sampler.py",
     }
+
+
+def test_a_disguised_puzzle_is_fixed_by_its_own_original(
+    halfhour: Halfhour, tmp_path: Path
+) -> None:
+    chosen = ("--subject", "weight_quant", "--mutator", "range_leaves_out_the_zero", "--seed", "5")
+    made = {}
+    for name in ("1", "2"):
+        run = halfhour("new", *chosen, "--disguise", "--out", name)
+        assert run.returncode == 0, run.stderr
+        made[name] = {p.name: p.read_bytes() for p in (tmp_path / name).iterdir()}
+    folder = tmp_path / "1"
+    answer = store.read_answer(folder)
+    published = library.find_subject("weight_quant").source
+
+    assert made["1"] == made["2"]
+    assert textdiff.changed_lines(published, answer.original) >= 40
+    shipped = file_of(folder).read_text(encoding="utf-8")
+    assert 1 <= textdiff.changed_lines(answer.original, shipped) <= 3
+    assert halfhour("check", folder).returncode == 1
+    file_of(folder).write_text(answer.original, encoding="utf-8")
+    assert halfhour("check", folder).returncode == 0
 
 
 @pytest.mark.parametrize("after_s", [0.1, 2.0, 5.0])

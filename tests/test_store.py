@@ -69,7 +69,7 @@ def test_the_same_records_give_the_same_bytes() -> None:
     joined = b"".join(name.encode() + b"\0" + data for name, data in sorted(files.items()))
 
     assert hashlib.sha256(joined).hexdigest() == (
-        "999ce9ae68d081e050d094942307a47f1b0e874bc37255e7d060a39038657843"
+        "84a5e2c4963bcac7df85f9b23e28dfabb258bda54d1099e2a2b53938d5759880"
     )
     assert not any(b"\r" in data for data in files.values())
 

@@ -13,7 +13,7 @@ from .. import library, session, store
 from .._version import VERSION
 from ..console import Console, debug_flag, here
 from ..errors import UsageError
-from ..records import Puzzle
+from ..records import Puzzle, Subject
 from ..session import Hunt, Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -123,6 +123,14 @@ def known(kind: str, name: str | None, names: Iterable[str]) -> None:
     names = list(names)
     if name is not None and name not in names:
         raise UsageError(library.unknown(kind, name, names))
+
+
+def subject_named(name: str) -> Subject:
+    """Return the subject of that name, or the one in that folder. Raises UsageError if neither."""
+    folder = Path(name).resolve()
+    if (folder / "subject.toml").is_file():
+        return library.load_subject(folder)
+    return library.find_subject(name)
 
 
 def _minutes(seconds: float) -> str:

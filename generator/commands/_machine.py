@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import AuthorError
+from ..errors import AuthorError, UsageError
 from ..records import (
     Answer,
     Certificate,
@@ -21,6 +21,7 @@ from ..records import (
 if TYPE_CHECKING:
     from halfhour.mutators import Mutator
 
+    from ..catalogue import Entry
     from ..grade import Graded
     from ..judge.rungs import Protection
     from ..soundness import Report
@@ -36,6 +37,58 @@ def mutators() -> tuple[Mutator, ...]:
         return all_mutators()
     except MutatorError as error:
         raise AuthorError(str(error).rstrip(".")) from error
+
+
+def mutators_in_file(file: Path) -> tuple[Mutator, ...]:
+    """Return the mutators that any file defines. Raises AuthorError where it is written wrongly."""
+    from halfhour.mutators import MutatorError
+    from halfhour.mutators import mutators_in_file as read
+
+    try:
+        return read(file)
+    except MutatorError as error:
+        raise AuthorError(str(error).rstrip(".")) from error
+
+
+def mutator_problems(mutator: Mutator) -> list[str]:
+    """Return which rules a mutator breaks, a sentence each; see `contract.mutator_rules`."""
+    from ..contract.mutator_rules import problems
+
+    return problems(mutator)
+
+
+def refuse_a_poor_name(name: str) -> None:
+    """Raise UsageError where a mutator cannot be called that."""
+    from halfhour.mutators import NAME
+
+    from ..contract.mutator_rules import LEAST_WORDS
+
+    if not NAME.fullmatch(name) or len(name.split("_")) < LEAST_WORDS:
+        raise UsageError(
+            f"{name!r} is no name for a bug: say it as a sentence of {LEAST_WORDS} words or more in"
+            " snake_case, such as top_k_keeps_one_more"
+        )
+
+
+def mutator_file(name: str, topic: str) -> str:
+    """Return the text of a new mutator."""
+    from ..scaffold import mutator_file as text
+
+    return text(name, topic)
+
+
+def subject_files(name: str) -> dict[str, str]:
+    """Return the texts of a new subject's folder."""
+    from ..scaffold import subject_files as texts
+
+    return texts(name)
+
+
+def catalogue_pages(entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the catalogue to read, by file name."""
+    from ..page import pages
+
+    return pages(entries)
 
 
 def plant(name: str, text: str, mutators: Sequence[Mutator]) -> tuple[Mutant, ...]:
@@ -59,12 +112,21 @@ def craft(
     seed: int,
     bugs: int,
     level: int | None,
+    disguise: bool,
     progress: Callable[[str], None],
 ) -> tuple[Puzzle, Answer]:
     """Return a certified puzzle; see `craft.craft`."""
     from ..craft import craft as craft_one
 
-    return craft_one(subjects, mutators, seed=seed, bugs=bugs, level=level, progress=progress)
+    return craft_one(
+        subjects,
+        mutators,
+        seed=seed,
+        bugs=bugs,
+        level=level,
+        disguise=disguise,
+        progress=progress,
+    )
 
 
 def certify(work: Work, *, jobs: int, device: str) -> Iterator[Certificate]:
@@ -74,11 +136,34 @@ def certify(work: Work, *, jobs: int, device: str) -> Iterator[Certificate]:
     return certify_all(work, jobs=jobs, device=device)
 
 
-def prove(subject: Subject, *, progress: Callable[[str], None]) -> Report:
-    """Return what was found of a correct file; see `soundness.prove`."""
+def twins(certificates: Sequence[Certificate]) -> dict[str, Certificate]:
+    """Return the certified mutants that repeat another; see `survivors.twins`."""
+    from ..survivors import twins as find
+
+    return find(certificates)
+
+
+def explain_survivors(work: Sequence[tuple[Subject, Mutant]]) -> Iterator[tuple[str, str]]:
+    """Yield why each mutant keeps every promise, by its id; see `survivors.explain`."""
+    from ..screen import Screen
+    from ..survivors import explain
+
+    with Screen() as screen:
+        for subject, mutant in work:
+            yield mutant.id, explain(screen, subject, mutant)
+
+
+def prove(subject: Subject, *, mutants: bool, progress: Callable[[str], None]) -> Report:
+    """Return what was found of a correct file and, if wanted, of its mutants.
+
+    See `soundness.prove`.
+    """
     from ..soundness import prove as prove_one
 
-    return prove_one(subject, progress=progress)
+    catalogue = {mutator.name: mutator for mutator in mutators()} if mutants else {}
+    planted = plant(subject.name, subject.source, list(catalogue.values()))
+    work = [(mutant, catalogue[mutant.mutator].crash_is_the_bug) for mutant in planted]
+    return prove_one(subject, work, progress=progress)
 
 
 def degenerate_words(answer: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import click
 
@@ -14,14 +14,23 @@ from ..records import Certificate, Status
 from . import _machine
 from ._common import Verb, device_option, json_option, known
 
+_WIDTH = 24
+
 
 @click.command(cls=Verb)
 @click.option("--subject", metavar="NAME", help="Only this file.")
 @click.option("--mutator", metavar="NAME", help="Only this bug.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, help="Judges at work; 1 by default.")
 @device_option(default="cpu")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Say why a puzzle is of its level, and whether an equivalent mutant is the same program.",
+)
 @json_option
-def certify(subject: str | None, mutator: str | None, jobs: int, device: str) -> int:
+def certify(
+    *, subject: str | None, mutator: str | None, jobs: int, device: str, explain: bool
+) -> int:
     """Prove every mutant; exits with 1 where none of them is a puzzle.
 
     What was proven before is not proven again, so that an interrupted run goes on.
@@ -39,31 +48,97 @@ def certify(subject: str | None, mutator: str | None, jobs: int, device: str) ->
     with here().progress() as report:
         for certificate in _machine.certify(work, jobs=jobs, device=device):
             found.append(certificate)
-            report(f"{len(found)} of {len(work)}: {certificate.mutator} {certificate.status}")
+            report(f"{_bar(len(found), len(work))} {_short_counts(found)}")
+        reasons = _explained(work, found, report) if explain else {}
     seconds = time.monotonic() - begun
+    repeats = _machine.twins(found)
     if here().as_json:
         here().json(
             {
-                "mutants": [_as_json(certificate) for certificate in found],
+                "mutants": [
+                    {
+                        **_as_json(certificate),
+                        "terms": {t.name: [round(t.value, 3), t.words] for t in certificate.terms},
+                        "repeats": _name(repeats.get(certificate.mutant)),
+                        "reason": reasons.get(certificate.mutant, ""),
+                    }
+                    for certificate in found
+                ],
                 "counts": _counts(found),
                 "seconds": round(seconds, 3),
             }
         )
     else:
-        _print(found)
+        _print(found, reasons, repeats, explain=explain)
     return 0 if any(c.status is Status.CERTIFIED for c in found) else 1
 
 
-def _print(found: Sequence[Certificate]) -> None:
+def _explained(
+    work: _machine.Work, found: Sequence[Certificate], report: Callable[[str], None]
+) -> dict[str, str]:
+    """Return why the equivalent mutants are, by id."""
+    survivors = [
+        (subject, mutant)
+        for (subject, mutant, _), certificate in zip(work, found, strict=True)
+        if certificate.status is Status.EQUIVALENT
+    ]
+    reasons = {}
+    for mutant_id, reason in _machine.explain_survivors(survivors):
+        reasons[mutant_id] = reason
+        report(f"{len(reasons)} of {len(survivors)} survivors explained")
+    return reasons
+
+
+def _print(
+    found: Sequence[Certificate],
+    reasons: Mapping[str, str],
+    repeats: Mapping[str, Certificate],
+    *,
+    explain: bool,
+) -> None:
     for status in Status:
         rows = [c for c in found if c.status is status]
         if rows:
             here().out(click.style(f"{status}: {len(rows)}", bold=True))
             for c in rows:
                 level = f"level {c.level}: " if c.level else ""
-                here().out(f"  {c.subject}:{c.line}  {c.mutator} [{c.site}]  {level}{c.sentence}")
-    of = len(found)
-    here().say(f"{_counts(found)[Status.CERTIFIED]} of {of} mutants are puzzles")
+                here().out(f"  {_name(c)}  {level}{c.sentence}")
+                for line in _why(c, reasons, repeats) if explain else ():
+                    here().out(f"      {line}")
+    counted = _counts(found)
+    levels = Counter(c.level for c in found if c.level)
+    here().say(f"{counted[Status.CERTIFIED]} of {len(found)} mutants are puzzles")
+    if levels:
+        of_level = ", ".join(f"{level}: {levels[level]}" for level in sorted(levels))
+        here().say(f"by level: {of_level}; {len(repeats)} repeat another on the same line")
+
+
+def _why(
+    certificate: Certificate, reasons: Mapping[str, str], repeats: Mapping[str, Certificate]
+) -> Iterator[str]:
+    for term in certificate.terms:
+        yield f"{term.name:<8} {term.value:4.2f}  {term.words}"
+    if certificate.mutant in repeats:
+        yield f"the same puzzle as {_name(repeats[certificate.mutant])}"
+    if certificate.mutant in reasons:
+        yield reasons[certificate.mutant]
+
+
+def _name(certificate: Certificate | None) -> str:
+    if certificate is None:
+        return ""
+    c = certificate
+    return f"{c.subject}:{c.line}  {c.mutator} [{c.site}]"
+
+
+def _bar(done: int, of: int) -> str:
+    full = _WIDTH * done // max(1, of)
+    return f"[{'#' * full}{'.' * (_WIDTH - full)}] {done} of {of}"
+
+
+def _short_counts(found: Sequence[Certificate]) -> str:
+    counted = Counter(certificate.status for certificate in found)
+    return ", ".join(f"{counted[status]} {status}" for status in Status if counted[status])
 
 
 def _counts(found: Sequence[Certificate]) -> dict[str, int]:

@@ -1,7 +1,8 @@
-"""`halfhour mutators`: the catalogue of bugs, and where one fits."""
+"""`halfhour mutators`: the catalogue of bugs, whether one keeps the rules, and where it fits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from ..console import here, paint_diff
 from ..errors import UnsoundSubject, UsageError
 from ..records import Certificate, Mutant, Subject
 from . import _machine
-from ._common import Verb, json_option, known
+from ._common import Verb, json_option, known, shown, subject_named
+from .authoring import new_mutator, page
 
 if TYPE_CHECKING:
     from halfhour.mutators import Mutator
@@ -23,8 +25,12 @@ if TYPE_CHECKING:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def mutators(ctx: click.Context) -> int:
-    """List the bugs, show one, try one on a file."""
+    """List the bugs, show one, try one on a file, begin one."""
     return 0 if ctx.invoked_subcommand is not None else _list()
+
+
+mutators.add_command(new_mutator)
+mutators.add_command(page)
 
 
 @mutators.command("list", cls=Verb)
@@ -35,7 +41,7 @@ def list_mutators() -> int:
 
 
 @mutators.command(cls=Verb)
-@click.argument("name")
+@click.argument("name", metavar="NAME|FILE")
 @json_option
 def show(name: str) -> int:
     """Show a bug: its lesson, its hints, where it truly happened."""
@@ -44,20 +50,47 @@ def show(name: str) -> int:
     if console.as_json:
         console.json({"mutator": _as_json(entry)})
         return 0
+    place, _, line = entry.where.rpartition(":")
     console.out(click.style(entry.title, bold=True))
-    console.out(f"{entry.name} ({entry.topic}), {entry.where}")
-    console.out(f"\n{entry.lesson}\n")
+    console.out(f"{entry.name}: {entry.topic}, family {entry.family}")
+    console.out(click.style(f"{shown(Path(place))}:{line}", dim=True))
+    console.out(f"\n{entry.lesson}")
+    console.out(click.style("\nHints, from far to near", bold=True))
     for number, text in enumerate(entry.hints, start=1):
-        console.out(f"hint {number}: {text}")
-    console.out("")
+        console.out(f"  {number}. {text}")
+    console.out(click.style("\nWhere it truly happened", bold=True))
     for seen in entry.sightings:
-        console.out(f"seen: {seen.note}: {seen.url}")
+        console.out(f"  {seen.note}\n    {seen.url}")
+    console.say(f"\nwhere it fits: halfhour mutators try {name}")
     return 0
 
 
+@mutators.command(cls=Verb)
+@click.argument("names", metavar="[NAME|FILE]...", nargs=-1)
+@json_option
+def check(names: tuple[str, ...]) -> int:
+    """Hold bugs against the rules that all keep: examples, wording, nothing left to fill in.
+
+    A NAME is one of the list, a FILE one of your own; without any, all are held against them.
+    Exits with 1 where something is found wanting, 4 where a file does not load.
+    """
+    chosen = [m for name in names for m in _named(name)] if names else list(_machine.mutators())
+    found = {mutator.name: _machine.mutator_problems(mutator) for mutator in chosen}
+    if here().as_json:
+        here().json({"mutators": [{"name": n, "problems": p} for n, p in found.items()]})
+    else:
+        for problem in (problem for problems in found.values() for problem in problems):
+            here().out(problem)
+        sound = sum(not problems for problems in found.values())
+        here().say(f"{sound} of {len(found)} keep every rule")
+    return 1 if any(found.values()) else 0
+
+
 @mutators.command("try", cls=Verb)
-@click.argument("name")
-@click.option("--subject", metavar="NAME", help="On this subject; on all of them by default.")
+@click.argument("name", metavar="NAME|FILE")
+@click.option(
+    "--subject", metavar="NAME|DIR", help="On this subject; on all of the list by default."
+)
 @click.option(
     "--file",
     metavar="FILE",
@@ -67,14 +100,16 @@ def show(name: str) -> int:
 @click.option("--certify", is_flag=True, help="Prove each mutant too; needs a subject's promises.")
 @json_option
 def try_one(name: str, subject: str | None, file: Path | None, certify: bool) -> int:
-    """Show each place where a bug fits, as a diff; exits with 1 where it fits nowhere."""
+    """Show each place where a bug fits, as a diff; exits with 1 where it fits nowhere.
+
+    The bug is one of the list by its NAME, or what a FILE of your own defines.
+    """
     if file is not None and (subject is not None or certify):
         raise UsageError("--file goes without --subject and --certify: a file has no promises")
-    _entry(name)
-    (mutator,) = (m for m in _machine.mutators() if m.name == name)
-    sites = _sites_in_file(mutator, file) if file is not None else _sites(mutator, subject)
+    chosen = _named(name)
+    sites = _sites_in_file(chosen, file) if file is not None else _sites(chosen, subject)
     if certify:
-        _certify(mutator, sites)
+        _certify(chosen, sites)
     if here().as_json:
         here().json({"mutator": name, "sites": [site.as_json() for site in sites]})
     else:
@@ -118,19 +153,19 @@ class _Site:
         }
 
 
-def _sites(mutator: Mutator, subject: str | None) -> list[_Site]:
-    subjects = library.subjects() if subject is None else (library.find_subject(subject),)
+def _sites(mutators: Sequence[Mutator], subject: str | None) -> list[_Site]:
+    subjects = library.subjects() if subject is None else (subject_named(subject),)
     return [
         _Site(s.file_name, _machine.diff(s.source, mutant.source, s.file_name), mutant, s)
         for s in subjects
-        for mutant in _machine.plant(s.name, s.source, [mutator])
+        for mutant in _machine.plant(s.name, s.source, mutators)
     ]
 
 
-def _sites_in_file(mutator: Mutator, file: Path) -> list[_Site]:
+def _sites_in_file(mutators: Sequence[Mutator], file: Path) -> list[_Site]:
     try:
         text = file.read_text(encoding="utf-8")
-        mutants = _machine.plant(str(file), text, [mutator])
+        mutants = _machine.plant(str(file), text, mutators)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read as text: {error}") from error
     except UnsoundSubject as error:
@@ -141,8 +176,9 @@ def _sites_in_file(mutator: Mutator, file: Path) -> list[_Site]:
     ]
 
 
-def _certify(mutator: Mutator, sites: list[_Site]) -> None:
-    work = [(s.subject, s.mutant, mutator.crash_is_the_bug) for s in sites if s.subject is not None]
+def _certify(mutators: Sequence[Mutator], sites: list[_Site]) -> None:
+    may_crash = {mutator.name: mutator.crash_is_the_bug for mutator in mutators}
+    work = [(s.subject, s.mutant, may_crash[s.mutant.mutator]) for s in sites if s.subject]
     with here().progress() as report:
         for site, proof in zip(sites, _machine.certify(work, jobs=1, device="cpu"), strict=True):
             site.certificate = proof
@@ -159,7 +195,26 @@ def _list() -> int:
     return 0
 
 
+def _named(name: str) -> tuple[Mutator, ...]:
+    """Return the bug of that name, or those of that file."""
+    if _is_file(name):
+        return _machine.mutators_in_file(Path(name))
+    _entry(name)
+    return tuple(mutator for mutator in _machine.mutators() if mutator.name == name)
+
+
+def _is_file(name: str) -> bool:
+    """Tell a file from a name. Raises UsageError where it is not there."""
+    if not name.endswith(".py"):
+        return False
+    if not Path(name).is_file():
+        raise UsageError(f"there is no file {name}")
+    return True
+
+
 def _entry(name: str) -> Entry:
+    if _is_file(name):
+        return catalogue.read_entry(Path(name))
     by_name = {entry.name: entry for entry in catalogue.entries()}
     known("mutator", name, by_name)
     return by_name[name]

@@ -29,6 +29,11 @@ _MOST_SEED = 1_000_000
 @click.option("--level", type=click.IntRange(1, 5), help="From 1, easy, to 5, hard.")
 @click.option("--seed", type=click.IntRange(min=0), help="The same seed gives the same puzzle.")
 @click.option(
+    "--disguise/--no-disguise",
+    default=False,
+    help="Whether names, order and idioms of the file differ from the published solution.",
+)
+@click.option(
     "--out",
     metavar="DIR",
     type=click.Path(path_type=Path),
@@ -44,6 +49,7 @@ def new(
     bugs: int,
     level: int | None,
     seed: int | None,
+    disguise: bool,
     out: Path | None,
     resume: bool,
 ) -> int:
@@ -77,6 +83,7 @@ def new(
             seed=seed,
             bugs=bugs,
             level=level,
+            disguise=disguise,
             progress=count,
         )
     folder = out if out is not None else SHELF / puzzle.id

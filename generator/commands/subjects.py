@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,8 @@ from .. import library
 from ..console import here
 from ..records import Subject
 from . import _machine
-from ._common import Verb, json_option
+from ._common import Verb, json_option, subject_named
+from .authoring import new_subject
 
 if TYPE_CHECKING:
     from ..soundness import Report
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def subjects(ctx: click.Context) -> int:
-    """List the correct files that bugs are planted in."""
+    """List the correct files that bugs are planted in, begin one."""
     return 0 if ctx.invoked_subcommand is not None else _list()
+
+
+subjects.add_command(new_subject)
 
 
 @subjects.command("list", cls=Verb)
@@ -34,19 +37,25 @@ def list_subjects() -> int:
 
 @subjects.command(cls=Verb)
 @click.argument("names", metavar="[NAME|DIR]...", nargs=-1)
+@click.option(
+    "--without-mutants", is_flag=True, help="Leave out how many bugs fit, which takes longest."
+)
 @json_option
-def check(names: tuple[str, ...]) -> int:
+def check(names: tuple[str, ...], without_mutants: bool) -> int:
     """Prove correct files: promises that always hold, and no nonsense that keeps them.
 
     A NAME is one of the list, a DIR the folder of a file of your own; without any, all are proven.
     The file is judged twenty times, under other seeds, with one thread and with two. Then every
     public function in turn answers zeros, NaN, its argument and the like: each such file has to
-    break a promise. Exits with 1 where something is found wanting, 4 where a correct file breaks a
-    promise at once.
+    break a promise. Last, every bug of the catalogue that fits is planted and certified. Exits
+    with 1 where something is found wanting, 4 where a correct file breaks a promise at once.
     """
-    chosen = [_subject(name) for name in names] or list(library.subjects())
+    chosen = [subject_named(name) for name in names] or list(library.subjects())
     with here().progress() as progress:
-        found = [_machine.prove(subject, progress=progress) for subject in chosen]
+        found = [
+            _machine.prove(subject, mutants=not without_mutants, progress=progress)
+            for subject in chosen
+        ]
     if here().as_json:
         here().json({"subjects": [_report_as_json(report) for report in found]})
     else:
@@ -54,15 +63,9 @@ def check(names: tuple[str, ...]) -> int:
     return 0 if all(report.sound for report in found) else 1
 
 
-def _subject(name: str) -> Subject:
-    folder = Path(name)
-    if (folder / "subject.toml").is_file():
-        return library.load_subject(folder)
-    return library.find_subject(name)
-
-
 def _tell(reports: Sequence[Report]) -> None:
-    head = ("subject", "lines", "promises", "seconds", "unsteady", "degenerate", "kept", "found")
+    head: tuple[str, ...] = ("subject", "lines", "promises", "seconds", "unsteady", "degenerate")
+    head += ("kept", "mutants", "puzzles", "bugs", "found")
     here().table(head, [_row(report) for report in reports])
     for report in reports:
         for name in report.unsteady:
@@ -70,6 +73,8 @@ def _tell(reports: Sequence[Report]) -> None:
         for file in report.survivors:
             words = _machine.degenerate_words(file.answer)
             here().out(f"{report.subject}: every promise is kept though in {file.function} {words}")
+        for name in report.missed:
+            here().out(f"{report.subject}: no promise sees {name}; see: halfhour certify --explain")
 
 
 def _row(report: Report) -> tuple[object, ...]:
@@ -78,7 +83,8 @@ def _row(report: Report) -> tuple[object, ...]:
     slow = "" if report.quick else ", slow"
     seconds = f"{report.seconds:.2f}"
     sizes = (report.lines, report.promises, seconds, len(report.unsteady))
-    return (report.subject, *sizes, tried, len(report.survivors), found + slow)
+    catalogue = (report.mutants, report.puzzles, report.bugs)
+    return (report.subject, *sizes, tried, len(report.survivors), *catalogue, found + slow)
 
 
 def _report_as_json(report: Report) -> dict[str, object]:
@@ -91,6 +97,10 @@ def _report_as_json(report: Report) -> dict[str, object]:
         "unsteady": list(report.unsteady),
         "lost": report.lost,
         "untouched": report.untouched,
+        "mutants": report.mutants,
+        "puzzles": report.puzzles,
+        "bugs": report.bugs,
+        "missed": list(report.missed),
         "survivors": [{"function": s.function, "answer": s.answer} for s in report.survivors],
     }
 

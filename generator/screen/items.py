@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from ..judge.plugin import drawn_seed
 from ..judge.tests_text import FILE_NAME, MODULE_NAME, TestsText, forget
 from ..judge.trial import PYTEST_ARGUMENTS
 from ..records import Outcome
+from . import reach
 from .subject import Subject, was_raised
 
 _GIVEN = frozenset({"subject", "seed"})
@@ -60,14 +61,24 @@ class Suite:
     """Seconds that each item may take, by name; filled when the correct file has run."""
 
     def run(
-        self, subject: Subject, *, seed: int, around: Callable[[Item], None] | None = None
+        self,
+        subject: Subject,
+        *,
+        seed: int,
+        around: Callable[[Item], None] | None = None,
+        spared: Container[str] = (),
     ) -> dict[str, tuple[Outcome, str]]:
-        """Run every item; return how each promise fared and why, in the order of the file."""
+        """Run every item; return how each promise fared and why, in the order of the file.
+
+        The items named in `spared` are known to be kept, and not run.
+        """
         found: dict[str, tuple[Outcome, str]] = {}
         with self._module(subject) as module:
             for item in self.items:
                 if found.setdefault(item.promise, (Outcome.KEPT, ""))[0] is not Outcome.KEPT:
                     continue  # its first item that is not kept speaks for it
+                if item.name in spared:
+                    continue
                 if around is not None:
                     around(item)
                 found[item.promise] = self._run(item, module, subject, seed)
@@ -85,6 +96,22 @@ class Suite:
                     raise Unusable(f"{item.name} breaks on the correct file when screened: {why}")
                 taken = time.perf_counter() - begun
                 self.limits[item.name] = _SLOWER * taken + _GRACE_S
+
+    def calls(self, load: Callable[[], Subject], *, seed: int) -> dict[str, frozenset[str] | None]:
+        """Return what each item runs of the correct file; None where that tells too little.
+
+        Each has a file and a module of tests of its own, so that what an earlier one left in a
+        cache hides no call. It tells too little of one that breaks when it is alone, and of one
+        that looks at the text of the file.
+        """
+        found: dict[str, frozenset[str] | None] = {}
+        for item in self.items:
+            subject = load()
+            with self._module(subject) as module, reach.calls(f"{self.subject}.py") as called:
+                outcome, _ = self._run(item, module, subject, seed)
+            tells = outcome is Outcome.KEPT and not subject.was_read
+            found[item.name] = frozenset(called) if tells else None
+        return found
 
     def _run(
         self, item: Item, module: types.ModuleType, subject: Subject, seed: int

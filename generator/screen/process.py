@@ -14,6 +14,7 @@ import select
 import signal
 import threading
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,14 +22,18 @@ from typing import Any
 import torch
 
 from ..records import Outcome
+from . import reach
 from .differences import Recorder, first_difference
 from .items import Suite, Unusable, collect
 from .profile import Tracer
+from .reach import Reach
 from .subject import Subject, load
 
 Json = dict[str, Any]
 _BATCH = 8
 """Mutants for one child: enough that forking costs little, few enough that they stay apart."""
+_WORTH_TRACING = 4
+"""Mutants that together save more than it takes to trace the promises on the correct file."""
 _STUCK_S = 60.0
 """For one mutant, whatever it waits for; its items have limits of their own."""
 _MEMORY = 4 << 30
@@ -71,18 +76,45 @@ class _Prepared:
     def __init__(self, told: Json, seeds: Sequence[int]) -> None:
         self.name: str = told["name"]
         self.source: str = told["source"]
+        self._code = self.compiled(self.source)
+        self._bodies = reach.bodies(self._code)
+        self._reaches: dict[int, Reach] = {}
         correct = self.subject(self.source)
         self.hidden = collect(self.name, told["hidden_tests"], told["promises"], correct)
         self.visible = collect(self.name, told["visible_tests"], told["visible"], correct)
         for suite in (self.visible, self.hidden):
             suite.measure(correct, seed=seeds[0])
-        if threading.active_count() > 1:
-            raise Unusable("the correct file leaves a thread behind, which no fork takes along")
-        gc.collect()
-        gc.freeze()  # or every child would copy all that the collector touches
+        _make_ready_to_fork()
 
-    def subject(self, source: str) -> Subject:
-        return Subject(load(self.name, source), source)
+    def compiled(self, source: str) -> types.CodeType:
+        return compile(source, f"{self.name}.py", "exec", dont_inherit=True)
+
+    def subject(self, source: str, code: types.CodeType | None = None) -> Subject:
+        return Subject(load(self.name, code or self.compiled(source)), source)
+
+    def trace(self, seeds: Sequence[int]) -> None:
+        """Learn what the promises run of the correct file under these seeds."""
+        new = [seed for seed in seeds if seed not in self._reaches]
+        for seed in new:
+            with reach.calls(f"{self.name}.py") as when_loaded:
+                self.subject(self.source, self._code)
+            found = self.hidden.calls(lambda: self.subject(self.source, self._code), seed=seed)
+            self._reaches[seed] = Reach(frozenset(when_loaded), found)
+        if new:
+            _make_ready_to_fork()
+
+    def spared(self, bodies: reach.Bodies, seed: int) -> frozenset[str]:
+        """Return the hidden tests that what is changed does not reach, as far as is known."""
+        if seed not in self._reaches:
+            return frozenset()
+        return self._reaches[seed].spared(reach.changed_functions(self._bodies, bodies))
+
+
+def _make_ready_to_fork() -> None:
+    if threading.active_count() > 1:
+        raise Unusable("the correct file leaves a thread behind, which no fork takes along")
+    gc.collect()
+    gc.freeze()  # or every child would copy all that the collector touches
 
 
 # --- what the caller may ask
@@ -91,6 +123,8 @@ class _Prepared:
 def _sift(prepared: _Prepared, request: Json) -> Json:
     """Try every text on the visible and the hidden tests."""
     texts: list[str] = request["texts"]
+    if len(texts) >= _WORTH_TRACING:
+        prepared.trace(request["seeds"])
     found: list[Json] = []
     while len(found) < len(texts):
         rest = texts[len(found) : len(found) + _BATCH]
@@ -100,15 +134,18 @@ def _sift(prepared: _Prepared, request: Json) -> Json:
 
 def _try(prepared: _Prepared, text: str, seeds: Sequence[int]) -> Json:
     try:
-        subject = prepared.subject(text)
+        code = prepared.compiled(text)
+        subject = prepared.subject(text, code)
     except BaseException as error:
         return {"unloaded": f"{type(error).__name__}: {error}"[:_ENOUGH]}
     visible = prepared.visible.run(subject, seed=seeds[0])
     if _broken(visible):
         return {"visible": visible, "runs": []}
     runs = []
+    bodies = reach.bodies(code)
     for seed in seeds:
-        runs.append(prepared.hidden.run(subject, seed=seed))
+        spared = prepared.spared(bodies, seed)
+        runs.append(prepared.hidden.run(subject, seed=seed, spared=spared))
         if any(outcome is Outcome.TIMED_OUT for outcome, _ in runs[-1].values()):
             break
     return {"visible": visible, "runs": runs}

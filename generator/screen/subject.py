@@ -26,6 +26,8 @@ from ..judge.worker.accelerator import accelerator, outside, refuse_default
 
 _RAISED = "_halfhour_raised"
 _BY_A_TEST = "_halfhour_by_a_test"
+_IMMUTABLE = frozenset({bool, bytes, float, int, str, types.NoneType, torch.device, torch.dtype})
+"""Types of what is the same before and after it crosses, and after a call."""
 
 
 def load(name: str, source: str | types.CodeType) -> types.ModuleType:
@@ -53,7 +55,9 @@ class Subject:
         self._module = module
         self._inside = False
         self._devices: Callable[[], AbstractContextManager[None]] = nullcontext
-        self.source = source
+        self._source = source
+        self.was_read = False
+        """Whether a test looked at the text."""
         self.mutated: tuple[fingerprint.Key, ...] = ()
         self.on_call: Callable[[str, tuple[Any, ...], dict[str, Any], Any], None] | None = None
         """Told of every call from outside, with what came back."""
@@ -72,6 +76,12 @@ class Subject:
         module = types.ModuleType(self._module.__name__)
         module.__getattr__ = self.__getattr__  # type: ignore[method-assign]
         return module
+
+    @property
+    def source(self) -> str:
+        """The text of the file."""
+        self.was_read = True
+        return self._source
 
     def fields(self, record: Any) -> dict[str, Any]:
         """Return the fields of a dataclass instance or a named tuple, by name."""
@@ -106,8 +116,8 @@ class Subject:
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
                 return function(*args, **kwargs)
-            passed, named = tree_map(_copy, (args[skip:], kwargs))
-            before = fingerprint.fingerprints(passed, named)
+            passed, named = _rebuilt(_copy, args[skip:]), _rebuilt(_copy, kwargs)
+            before = _fingerprints(passed, named)
             self._inside = True
             try:
                 with self._devices():
@@ -119,9 +129,8 @@ class Subject:
                 raise
             finally:
                 self._inside = False
-                after = fingerprint.fingerprints(passed, named)
-                self.mutated = fingerprint.changed(before, after)
-            result = tree_map(_copy_back, result)
+                self.mutated = fingerprint.changed(before, _fingerprints(passed, named))
+            result = _rebuilt(_copy_back, result)
             if self.on_call is not None:
                 self.on_call(function.__qualname__, args[skip:], kwargs, result)
             return result
@@ -129,8 +138,36 @@ class Subject:
         return call
 
 
+def _rebuilt(change: Callable[[Any], Any], value: Any) -> Any:
+    """Do what `tree_map` does, without its detours for what promises mostly pass."""
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return value
+    if kind is torch.Tensor:
+        return change(value)
+    if kind is list:
+        return [_rebuilt(change, item) for item in value]
+    if kind is tuple:
+        return tuple([_rebuilt(change, item) for item in value])
+    if kind is dict:
+        return {key: _rebuilt(change, item) for key, item in value.items()}
+    return tree_map(change, value)
+
+
+def _fingerprints(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[fingerprint.Key, Any]:
+    """Return the fingerprint of every argument that a call can change."""
+    arguments: list[tuple[fingerprint.Key, Any]] = [*enumerate(args), *kwargs.items()]
+    return {
+        key: fingerprint.fingerprint(value)
+        for key, value in arguments
+        if type(value) not in _IMMUTABLE
+    }
+
+
 def _copy(leaf: Any) -> Any:
     """Copy what crosses to another process by value; anything else stays the same object."""
+    if isinstance(leaf, torch.Tensor):
+        return _copy_back(leaf)
     if isinstance(leaf, torch.Generator):
         return leaf.clone_state()
     return _called_back(leaf) if inspect.isroutine(leaf) else _copy_back(leaf)

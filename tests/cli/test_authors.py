@@ -14,7 +14,7 @@ from standins import ENTRIES, FakeMutator, Run, the_object
 from halfhour.generator.commands import _machine
 from halfhour.generator.degenerate import Degenerate
 from halfhour.generator.errors import UnsoundSubject
-from halfhour.generator.records import Certificate, Mutant, Status, Subject
+from halfhour.generator.records import Certificate, Mutant, Status, Subject, Term
 from halfhour.generator.soundness import Report
 
 pytestmark = pytest.mark.usefixtures("known_names")
@@ -34,6 +34,7 @@ def certificate(mutant: Mutant, status: Status) -> Certificate:
         sentence=f"it is {status}",
         broken=handmade.BROKEN if certified else (),
         level=2 if certified else 0,
+        terms=(Term("few", 0.5, "2 of 4 promises see it"),) if certified else (),
     )
 
 
@@ -89,7 +90,13 @@ def test_show_tells_the_lesson_the_hints_and_the_sightings(run: Run) -> None:
     ended = run("mutators", "show", NAME)
 
     assert ended.exit_code == 0
-    for part in (f"The title of {NAME}.", "Why nobody noticed.", "hint 3: near", "example.org/1"):
+    for part in (
+        f"The title of {NAME}.",
+        "Why nobody noticed.",
+        "  3. near",
+        "family a-family",
+        "example.org/1",
+    ):
         assert part in ended.stdout
     found = the_object(run("mutators", "show", NAME, "--json"))["mutator"]
     assert found["hints"] == ["far", "nearer", "near"]
@@ -214,10 +221,30 @@ def test_certify_as_json(run: Run) -> None:
         "broken": list(handmade.BROKEN),
         "unsteady": [],
         "level": 2,
+        "terms": {"few": [0.5, "2 of 4 promises see it"]},
+        "repeats": "",
+        "reason": "",
     }
     assert found["counts"]["certified"] == 1
     assert found["counts"]["flaky"] == 0
     assert found["seconds"] >= 0
+
+
+def test_certify_explains_levels_and_survivors_when_asked(
+    run: Run, site: FakeField, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explain(work: Sequence[tuple[Subject, Mutant]]) -> Iterator[tuple[str, str]]:
+        for _, mutant in work:
+            yield mutant.id, "proved same: it compiles to the same code"
+
+    monkeypatch.setattr(_machine, "explain_survivors", explain)
+
+    ended = run("certify", "--explain")
+
+    assert site.jobs == [1]
+    assert "      few      0.50  2 of 4 promises see it" in ended.stdout
+    assert "      proved same: it compiles to the same code" in ended.stdout
+    assert "by level: 2: 1; 0 repeat another on the same line" in ended.stderr
 
 
 def test_certify_without_a_single_puzzle_is_found_wanting(run: Run, site: FakeField) -> None:
@@ -243,11 +270,13 @@ class FakeProof:
 
     survivors: tuple[Degenerate, ...] = ()
     unsteady: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
     proven: list[str] = field(default_factory=list)
 
-    def __call__(self, subject: Subject, *, progress: object) -> Report:
+    def __call__(self, subject: Subject, *, mutants: bool, progress: object) -> Report:
         assert callable(progress)
         self.proven.append(subject.name)
+        planted = 5 if mutants else 0
         return Report(
             subject=subject.name,
             lines=30,
@@ -257,6 +286,10 @@ class FakeProof:
             lost=12,
             untouched=4,
             survivors=self.survivors,
+            mutants=planted,
+            puzzles=planted and 4,
+            bugs=planted and 3,
+            missed=self.missed,
         )
 
 
@@ -282,8 +315,29 @@ def test_a_sound_subject_is_said_to_be(run: Run, proof: FakeProof, arguments: li
         "unsteady": "0",
         "degenerate": "12",
         "kept": "0",
+        "mutants": "5",
+        "puzzles": "4",
+        "bugs": "3",
         "found": "sound",
     }
+
+
+def test_a_mutant_that_no_promise_sees_is_named_with_what_explains_it(
+    run: Run, proof: FakeProof
+) -> None:
+    proof.missed = ("mean_divides_by_one_less:12",)
+
+    ended = run("subjects", "check")
+
+    assert ended.exit_code == 0
+    assert "toy: no promise sees mean_divides_by_one_less:12; see: halfhour" in ended.stdout
+
+
+def test_the_mutants_can_be_left_out(run: Run, proof: FakeProof) -> None:
+    (found,) = the_object(run("subjects", "check", "--without-mutants", "--json"))["subjects"]
+
+    assert proof.proven == ["toy"]
+    assert (found["mutants"], found["puzzles"], found["bugs"]) == (0, 0, 0)
 
 
 def test_a_subject_of_ones_own_is_given_by_its_folder(

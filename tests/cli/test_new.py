@@ -78,6 +78,14 @@ def test_every_bug_may_come_by_default(run: Run, craft: FakeCraft) -> None:
     (asked,) = craft.asked
     assert len(asked["mutators"]) == 2
     assert (asked["bugs"], asked["level"]) == (1, None)
+    assert asked["disguise"] is False
+
+
+def test_a_disguise_is_asked_for(run: Run, craft: FakeCraft) -> None:
+    run("new", "--disguise", "--out", "a")
+    run("new", "--no-disguise", "--out", "b")
+
+    assert [asked["disguise"] for asked in craft.asked] == [True, False]
 
 
 @pytest.mark.parametrize(

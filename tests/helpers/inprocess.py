@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import itertools
@@ -15,7 +16,7 @@ import torch
 
 from halfhour.generator.screen.subject import Subject, load
 
-__all__ = ["Subject", "broken_promises", "failure", "load", "promises_in", "source_of"]
+__all__ = ["Subject", "breaks", "broken_promises", "failure", "load", "promises_in", "source_of"]
 
 SOLUTIONS = Path(__file__).resolve().parents[2] / "solutions"
 torch.set_num_threads(1)  # as the judge has it: on tiny tensors, more threads only wait
@@ -59,9 +60,27 @@ def broken_promises(
     subject_name: str, source: str | None = None, *, seed: int
 ) -> dict[str, BaseException]:
     """Run every hidden test on the file (or on `source`) and return what failed, by promise."""
-    tests = load(f"{subject_name}_hidden", source_of(subject_name, "test_hidden.py"))
-    promises = promises_in(tests)
-    assert promises, f"no promise found for {subject_name}"
-    subject = Subject(load(subject_name, source_of(subject_name) if source is None else source))
+    promises, subject = _court(subject_name, source)
     failures = {name: failure(f, subject, seed=seed) for name, f in promises.items()}
     return {name: error for name, error in failures.items() if error is not None}
+
+
+def breaks(subject_name: str, source: str, promise: str = "", *, seed: int) -> bool:
+    """Tell whether a text breaks that promise, or any: then nothing after the first is run."""
+    promises, subject = _court(subject_name, source)
+    wanted = [promises[promise]] if promise else list(promises.values())
+    return any(failure(function, subject, seed=seed) is not None for function in wanted)
+
+
+def _court(subject_name: str, source: str | None) -> tuple[dict[str, Callable[..., None]], Subject]:
+    """Return the promises and what they are tried on, both as if nothing had run before."""
+    promises = promises_in(load(f"{subject_name}_hidden", _hidden_tests(subject_name)))
+    assert promises, f"no promise found for {subject_name}"
+    text = source_of(subject_name) if source is None else source
+    return promises, Subject(load(subject_name, text))
+
+
+@functools.cache
+def _hidden_tests(subject_name: str) -> types.CodeType:
+    text = source_of(subject_name, "test_hidden.py")
+    return compile(text, f"{subject_name}_hidden.py", "exec", dont_inherit=True)

@@ -1,0 +1,1 @@
+"""Bugs in beam search and speculative decoding: one per file."""

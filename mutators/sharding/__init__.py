@@ -1,0 +1,1 @@
+"""Bugs in what is split over workers: one per file."""

@@ -1,0 +1,1 @@
+"""Bugs in tokenizers and detokenizers: one per file."""
