@@ -24,11 +24,21 @@ UNEXPECTED = 4
 _SECTIONS = {
     "Hunt": {
         "new": "new:new",
+        "hunt": "live:hunt",
         "check": "check:check",
         "hint": "hunt:hint",
         "status": "hunt:status",
         "reset": "hunt:reset",
+        "pause": "live:pause",
+        "resume": "live:resume",
         "reveal": "hunt:reveal",
+        "accuse": "diagnosis:accuse",
+        "prove": "diagnosis:prove",
+    },
+    "Look back": {
+        "replay": "history:replay",
+        "report": "history:report",
+        "stats": "history:stats",
     },
     "Judge others": {"grade": "grade:grade"},
     "Make bugs and files": {
@@ -37,6 +47,7 @@ _SECTIONS = {
         "certify": "certify:certify",
     },
     "Set up": {"doctor": "doctor:doctor"},
+    "For your shell": {"completion": "completion:completion"},
 }
 _COMMANDS = {name: place for section in _SECTIONS.values() for name, place in section.items()}
 
@@ -123,6 +134,7 @@ def main(ctx: click.Context) -> int:
 
     \b
     cd "$(halfhour new)"     a new puzzle; its README.md is the brief
+    halfhour hunt            the clock, the tests on every save, the keys
     halfhour check           which promises does the file keep?
     halfhour hint            a little help
     halfhour reveal          the answer

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 import click
@@ -34,6 +35,10 @@ class Console:
     def note(self, text: str) -> None:
         """Say something beside the matter."""
         self.say(click.style(f"note: {text}", dim=True))
+
+    def link(self, path: Path, text: str) -> str:
+        """Return a path's text as words that can be clicked, where the terminal knows how."""
+        return _link(path, text, sys.stderr)
 
     def error(self, sentence: str, exit_code: int) -> None:
         """Say what went wrong; under `--json` print it as the one object too."""
@@ -86,6 +91,14 @@ def _diff_line(line: str) -> str:
     if line.startswith("-"):
         return click.style(line, fg="red")
     return line
+
+
+def _link(path: Path, text: str, stream: IO[str]) -> str:
+    """OSC 8; the terminals that print it as it stands are left out."""
+    bare = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") in {"dumb", "linux"}
+    if bare or not stream.isatty():
+        return text
+    return f"\x1b]8;;{path.resolve().as_uri()}\x1b\\{text}\x1b]8;;\x1b\\"
 
 
 def _colour(stream: IO[str]) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 from halfhour.mutators import Mutator
 
-from . import render, textdiff
+from . import hints, lesson, render, textdiff
 from ._version import VERSION
 from .certify import Certifier
+from .demonstrate import Demonstrator
 from .disguise import disguise as disguised
 from .errors import UsageError
 from .judge import Judge
@@ -27,6 +28,7 @@ from .records import (
     Subject,
     digest,
 )
+from .unseen import VisibleTraces
 
 MINUTES = 30
 MOST_BUGS = 4
@@ -54,12 +56,16 @@ def craft(
     bugs: int = 1,
     level: int | None = None,
     disguise: bool = False,
+    blind: bool = False,
+    met: Collection[tuple[str, str]] = (),
     progress: Progress = lambda _: None,
 ) -> tuple[Puzzle, Answer]:
     """Return a certified puzzle with its answer: a pure function of its arguments.
 
     With a disguise the file is rewritten by the seed before a bug is planted in it. Every bug is
-    certified alone: a file with all but one of them mended is still wrong.
+    certified alone: a file with all but one of them mended is still wrong. `met` names subjects
+    and mutators that are not drawn together. A `blind` brief has no ticket; a puzzle whose brief
+    or first hints would tell of the bug is passed over.
     Raises UsageError where no mutant of these subjects and mutators makes such a puzzle.
     """
     with Judge(many=True) as judge:
@@ -68,6 +74,8 @@ def craft(
             subject = disguised(drawn, seed) if disguise else drawn
             proven: list[_Proven] = []
             for mutant, mutator in _drawn(subject, mutators, seed):
+                if (subject.name, mutator.name) in met:
+                    continue
                 bug = _prove(certifier, subject, mutant, mutator, progress)
                 if bug is None:
                     continue
@@ -75,9 +83,13 @@ def craft(
                     together = _prove_together(certifier, (*others, bug), progress)
                     if together is None:
                         continue
-                    if level is None or together.level == level:
-                        return _puzzle((*others, bug), together, seed)
-                    progress(f"level {together.level}, not {level}")
+                    if level is not None and together.level != level:
+                        progress(f"level {together.level}, not {level}")
+                        continue
+                    made = _puzzle((*others, bug), together, seed, blind=blind)
+                    if not (told := _told(*made)):
+                        return made
+                    progress(told[0])
                 proven.append(bug)
     raise UsageError(_nothing(bugs, level))
 
@@ -105,7 +117,10 @@ def craft_site(
         bug = _prove(Certifier(judge), subject, mutants[0], mutator, progress)
     if bug is None:
         raise UsageError(f"{mutator.name} at {subject.name}:{mutants[0].line} is not certified")
-    return _puzzle((bug,), bug.certificate, seed)
+    made = _puzzle((bug,), bug.certificate, seed)
+    if told := _told(*made):
+        raise UsageError(f"{mutator.name} at {subject.name}:{bug.mutant.line}: {told[0]}")
+    return made
 
 
 def _drawn(
@@ -161,7 +176,9 @@ def _together(bugs: Sequence[_Proven]) -> Mutant:
     )
 
 
-def _puzzle(bugs: Sequence[_Proven], certificate: Certificate, seed: int) -> tuple[Puzzle, Answer]:
+def _puzzle(
+    bugs: Sequence[_Proven], certificate: Certificate, seed: int, *, blind: bool = False
+) -> tuple[Puzzle, Answer]:
     subject = bugs[0].subject
     name = digest(
         "puzzle",
@@ -170,6 +187,7 @@ def _puzzle(bugs: Sequence[_Proven], certificate: Certificate, seed: int) -> tup
         subject.hidden_tests,
         str(seed),
         *(bug.mutant.id for bug in bugs),
+        *(["blind"] if blind else []),
     )[:8]
     puzzle = Puzzle(
         id=name,
@@ -192,13 +210,37 @@ def _puzzle(bugs: Sequence[_Proven], certificate: Certificate, seed: int) -> tup
         hidden_tests=subject.hidden_tests,
         promises=subject.promises,
         public_names=subject.public_names,
-        bugs=tuple(_bug(bug) for bug in bugs),
+        bugs=_planted(bugs, puzzle.source),
         certificate=certificate,
     )
-    return render.with_brief(puzzle, subject, answer), answer
+    return render.with_brief(puzzle, subject, answer, blind=blind), answer
 
 
-def _bug(bug: _Proven) -> PlantedBug:
+def _told(puzzle: Puzzle, answer: Answer) -> list[str]:
+    """Return what the brief and the first hints give away, a sentence each."""
+    early = [said for bug in answer.bugs for said in hints.problems(bug, answer.original)]
+    return [*render.leaks(puzzle.brief, puzzle, answer), *early]
+
+
+def _planted(bugs: Sequence[_Proven], handed_out: str) -> tuple[PlantedBug, ...]:
+    with Demonstrator() as demonstrator:
+        planted = [_bug(bug, demonstrator) for bug in bugs]
+    visible = VisibleTraces().of(bugs[0].subject)
+    lines = [bug.line for bug in planted]
+    return tuple(
+        replace(
+            bug,
+            hints=hints.ladder(
+                proven.subject, bug, proven.mutant.edit, handed_out=handed_out, elsewhere=lines
+            ),
+            missed=lesson.missed(proven.subject, bug, proven.certificate, visible),
+            route=lesson.route(proven.subject, bug),
+        )
+        for proven, bug in zip(bugs, planted, strict=True)
+    )
+
+
+def _bug(bug: _Proven, demonstrator: Demonstrator) -> PlantedBug:
     subject, mutant, mutator = bug.subject, bug.mutant, bug.mutator
     return PlantedBug(
         mutant=mutant.id,
@@ -212,6 +254,12 @@ def _bug(bug: _Proven) -> PlantedBug:
         sightings=tuple(SeenIn(url=s.url, note=s.note) for s in mutator.sightings),
         diff=textdiff.unified(subject.source, mutant.source, subject.file_name),
         broken=bug.certificate.broken,
+        demonstration=demonstrator.demonstration(
+            subject,
+            mutant.source,
+            broken=bug.certificate.broken,
+            seeds=bug.certificate.seeds,
+        ),
     )
 
 

@@ -11,8 +11,8 @@ from .screen.profile import Profile
 
 WEIGHTS = {"few": 0.30, "special": 0.25, "unlit": 0.20, "deep": 0.10, "small": 0.15}
 """What each term counts; together 1."""
-LEVELS = (0.34, 0.46, 0.56, 0.66)
-"""From these scores on a puzzle is of level 2, 3, 4 and 5."""
+LEVELS = (0.36, 0.48, 0.61, 0.73)
+"""From these scores on a puzzle is of level 2, 3, 4 and 5: about a fifth of the catalogue each."""
 _HALF = 0.5
 _DEEPEST = 3
 _LOST = 30

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,8 @@ from .errors import UnsoundSubject, UsageError
 from .records import Promise, Subject
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "solutions"
+KINDS = "kinds.toml"
+"""Beside a subject's file, if it was traced: what its local variables held."""
 PLUGIN_GROUP = "halfhour.subjects"
 
 
@@ -83,7 +85,23 @@ def load_subject(folder: Path) -> Subject:
         promises=promises(hidden_tests, folder / "test_hidden.py"),
         visible_promises=promises(visible_tests, folder / "test_visible.py"),
         public_names=public_names(source, folder / f"{name}.py"),
+        kinds=_kinds(folder / KINDS),
+        flow=_picture(card, folder),
     )
+
+
+def kinds_text(kinds: Mapping[str, str]) -> str:
+    """Return what `kinds.toml` says of a traced file."""
+    lines = [f'"{variable}" = "{kind}"' for variable, kind in sorted(kinds.items())]
+    return "\n".join(["# Written by: halfhour subjects trace", *lines]) + "\n"
+
+
+def _kinds(path: Path) -> tuple[tuple[str, str], ...]:
+    """Return what the file's local variables held when it was traced; nothing if it was not."""
+    if not path.is_file():
+        return ()
+    found = _card(path)
+    return tuple((name, kind) for name, kind in sorted(found.items()) if isinstance(kind, str))
 
 
 def promises(tests: str, path: Path) -> tuple[Promise, ...]:
@@ -169,6 +187,14 @@ def _string(card: dict[str, object], key: str, folder: Path) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UnsoundSubject(f"{folder / 'subject.toml'}: `{key}` must be a sentence")
     return value.strip()
+
+
+def _picture(card: dict[str, object], folder: Path) -> str:
+    """Return the text art of the card; "" where there is none, as it is optional."""
+    value = card.get("flow", "")
+    if not isinstance(value, str):
+        raise UnsoundSubject(f"{folder / 'subject.toml'}: `flow` must be a text of some lines")
+    return value.strip("\n").rstrip()
 
 
 def _strings(card: dict[str, object], key: str, folder: Path) -> tuple[str, ...]:

@@ -18,10 +18,16 @@ def plant(subject: Subject, mutators: Iterable[Mutator]) -> tuple[Mutant, ...]:
 
     Raises AuthorError if a mutator misbehaves, and UnsoundSubject if the file is not Python.
     """
-    return plant_text(subject.name, subject.source, mutators)
+    return plant_text(subject.name, subject.source, mutators, kinds=subject.kinds)
 
 
-def plant_text(name: str, text: str, mutators: Iterable[Mutator]) -> tuple[Mutant, ...]:
+def plant_text(
+    name: str,
+    text: str,
+    mutators: Iterable[Mutator],
+    *,
+    kinds: Iterable[tuple[str, str]] = (),
+) -> tuple[Mutant, ...]:
     """Return all that the mutators make of any text; `name` is the mutants' `subject`.
 
     Sites count from 0 for each mutator; two equal mutants of one mutator are one site. Where two
@@ -29,7 +35,7 @@ def plant_text(name: str, text: str, mutators: Iterable[Mutator]) -> tuple[Mutan
     Raises as `plant` does.
     """
     try:
-        sites = find_sites(text, mutators, name=name)
+        sites = find_sites(text, mutators, name=name, kinds=kinds)
     except MutatorError as error:
         raise AuthorError(str(error)) from error
     except ParserSyntaxError as error:

@@ -45,6 +45,10 @@ class Subject:
     """The functions of the visible test, in the same form."""
     public_names: tuple[str, ...]
     """Dotted names (`function`, `Class`, `Class.method`) that a submission must still offer."""
+    flow: str = ""
+    """A few lines of text art: what goes in, through which public names, and what comes out."""
+    kinds: tuple[tuple[str, str], ...] = ()
+    """What local variables held when the file was traced: (`function.variable`, `float3`)."""
 
     @property
     def file_name(self) -> str:
@@ -241,6 +245,10 @@ class PlantedBug:
     broken: tuple[str, ...]
     demonstration: Demonstration | None = None
     """None where no short script shows the bug."""
+    missed: str = ""
+    """Why the visible tests do not see it; empty where that was not looked into."""
+    route: tuple[str, ...] = ()
+    """The way from a broken promise to the line by reading, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)

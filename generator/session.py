@@ -9,7 +9,7 @@ on while halfhour does not, but for a pause, which practice allows.
     ran       passed, failed, seconds: the visible tests
     checked   verdict, kept, promises
     accused   line, because, hit
-    hinted    step · revealed · reset · paused · resumed
+    hinted    step, and cost in points · revealed · reset · paused · resumed
     recording on: whether saves and runs are noted, as the candidate was told
 
 Every event has its time `at`, in seconds since the epoch.
@@ -285,6 +285,12 @@ def ladder(answer: Answer) -> tuple[str, ...]:
         for n, bug in enumerate(answer.bugs, start=1)
         if rung < len(bug.hints)
     )
+
+
+def costs(answer: Answer) -> tuple[int, ...]:
+    """Return what each step of the ladder costs: 1, 2, 4 and so on; of several bugs alike."""
+    rungs = max((len(bug.hints) for bug in answer.bugs), default=0)
+    return tuple(2**rung for rung in range(rungs) for b in answer.bugs if rung < len(b.hints))
 
 
 def allowance(minutes: int, extra: int = 0) -> int:

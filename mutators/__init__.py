@@ -4,7 +4,7 @@ An author imports from here; modules with an underscore are machinery.
 """
 
 from halfhour.mutators._api import NAME, TOPICS, Example, Mutator, MutatorError, Sighting, mutator
-from halfhour.mutators._context import Context, walk
+from halfhour.mutators._context import Context, near_pair, walk
 from halfhour.mutators._examples import check_examples
 from halfhour.mutators._idioms import (
     argument,
@@ -62,6 +62,7 @@ __all__ = [
     "mutator",
     "mutators_in_file",
     "name_of",
+    "near_pair",
     "pattern",
     "plugin_mutators",
     "same",

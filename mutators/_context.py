@@ -50,6 +50,48 @@ _TREES: deque[_Tree] = deque(maxlen=4)
 """Of the modules that were read last, the newest first."""
 
 
+_PAIRS = (
+    ("k", "v"),
+    ("key", "value"),
+    ("keys", "values"),
+    ("cos", "sin"),
+    ("q_len", "kv_len"),
+    ("q", "kv"),
+    ("query", "key"),
+    ("x1", "x2"),
+    ("left", "right"),
+    ("start", "end"),
+    ("first", "last"),
+    ("low", "high"),
+    ("min", "max"),
+    ("row", "column"),
+    ("gate", "up"),
+    ("draft", "target"),
+    ("old", "new"),
+    ("src", "dst"),
+    ("source", "target"),
+    ("prompt", "output"),
+)
+_OTHER: dict[str, str] = {}
+for _one, _other in _PAIRS:  # where a word is in two pairs the first counts
+    _OTHER.setdefault(_one, _other)
+    _OTHER.setdefault(_other, _one)
+
+
+def near_pair(name: str) -> str:
+    """Return the name that people take this one for: `v` for `k`, `kv_len` for `q_len`.
+
+    The pair may be one word of a longer name (`new_keys` and `new_values`); "" where there is none.
+    """
+    if name in _OTHER:
+        return _OTHER[name]
+    words = name.split("_")
+    for at in reversed(range(len(words))):
+        if words[at] in _OTHER:
+            return "_".join([*words[:at], _OTHER[words[at]], *words[at + 1 :]])
+    return ""
+
+
 def body_of(block: cst.CSTNode | None) -> tuple[cst.BaseStatement, ...]:
     """Return the statements of an indented block or a module; of anything else, none."""
     match block:
@@ -61,8 +103,9 @@ def body_of(block: cst.CSTNode | None) -> tuple[cst.BaseStatement, ...]:
 class Context:
     """What a mutator may ask about the surroundings of the node it was given."""
 
-    def __init__(self, module: cst.Module) -> None:
+    def __init__(self, module: cst.Module, kinds: Mapping[str, str] | None = None) -> None:
         self.module = module
+        self._kinds = kinds or {}
         tree = _Tree(module)
         _TREES.appendleft(tree)
         self.parents: Mapping[cst.CSTNode, cst.CSTNode] = tree.parents
@@ -82,6 +125,49 @@ class Context:
     def enclosing(self, node: cst.CSTNode, kind: type[Node]) -> Node | None:
         """Return the nearest parent of that type."""
         return next((above for above in self.ancestors(node) if isinstance(above, kind)), None)
+
+    def kind(self, name: cst.Name) -> str:
+        """Return what a local variable held when the file was traced, such as `float3` or `int`.
+
+        Rank and class of a tensor, the type of anything else; "" where nobody traced the file, and
+        for a variable that held things of several kinds.
+        """
+        return self._kinds.get(f"{self._function(name)}.{name.value}", "")
+
+    def same_kind(self, name: cst.Name) -> tuple[str, ...]:
+        """Return the other variables that stand above the line and held the same kind of thing.
+
+        Those that people take for it come first (`near_pair`), then in the order of the file.
+        """
+        kind, function = self.kind(name), self.enclosing(name, cst.FunctionDef)
+        if not kind or function is None:
+            return ()
+        here = self.statement(name)
+        bound: list[str] = []
+        for node in walk(function):
+            if node is here:
+                break
+            if isinstance(node, cst.Name) and not self.is_read(node) and node.value not in bound:
+                bound.append(node.value)
+        inside = self._function(name)
+        others = [
+            other
+            for other in bound
+            if other != name.value and self._kinds.get(f"{inside}.{other}") == kind
+        ]
+        near = near_pair(name.value)
+        return tuple(sorted(others, key=lambda other: other != near))
+
+    def _function(self, node: cst.CSTNode) -> str:
+        """Return the name of the function around a node as the interpreter spells it."""
+        parts: list[str] = []
+        for above in self.ancestors(node):
+            match above:
+                case cst.FunctionDef(name=cst.Name(value=own)):
+                    parts += ["<locals>", own] if parts else [own]
+                case cst.ClassDef(name=cst.Name(value=own)):
+                    parts.append(own)
+        return ".".join(reversed(parts))
 
     def statement(self, node: cst.CSTNode) -> cst.BaseStatement | None:
         """Return the statement that holds the node, or the node itself if it is one."""
@@ -140,4 +226,3 @@ class Context:
         body = body_of(self.parent(statement))
         at = next((i for i, other in enumerate(body) if other is statement), None)
         return ((), ()) if at is None else (body[:at], body[at + 1 :])
-

@@ -35,26 +35,33 @@ class Site:
 
 
 def find_sites(
-    text: str, mutators: Iterable[Mutator], *, name: str = "the text"
+    text: str,
+    mutators: Iterable[Mutator],
+    *,
+    name: str = "the text",
+    kinds: Iterable[tuple[str, str]] = (),
 ) -> tuple[Site, ...]:
     """Return what the mutators make of a text, mutator by mutator, in reading order.
+
+    `kinds` says what local variables held when the file was traced, by `function.variable`; it is
+    what `Context.same_kind` goes by.
 
     Two equal mutants of one mutator count once. Raises MutatorError if a mutator fails, changes
     nothing or yields what is not Python, and `libcst.ParserSyntaxError` if the text is not Python.
     """
-    return _field(text, name).sites(tuple(mutators))
+    return _field(text, name, tuple(kinds)).sites(tuple(mutators))
 
 
 @lru_cache(maxsize=4)
-def _field(text: str, name: str) -> _Field:
+def _field(text: str, name: str, kinds: tuple[tuple[str, str], ...]) -> _Field:
     """Parse a text once, also for callers who try one mutator after the other."""
-    return _Field(text, name)
+    return _Field(text, name, kinds)
 
 
 class _Field:
     """A parsed text in which mutators look for sites."""
 
-    def __init__(self, text: str, name: str) -> None:
+    def __init__(self, text: str, name: str, kinds: tuple[tuple[str, str], ...]) -> None:
         self.text = text
         self.name = name
         wrapper = MetadataWrapper(cst.parse_module(text), unsafe_skip_copy=True)
@@ -62,7 +69,7 @@ class _Field:
         self.ranges: Mapping[cst.CSTNode, CodeRange] = wrapper.resolve(
             WhitespaceInclusivePositionProvider
         )
-        self.context = Context(self.module)
+        self.context = Context(self.module, dict(kinds))
         self.parents = self.context.parents
         self.line_starts = [0]
         for line in text.split("\n"):
@@ -102,12 +109,22 @@ class _Field:
         """Return start, end and new text; None for a statement that cannot be dropped."""
         if isinstance(replacement, cst.RemovalSentinel):
             return self._removal(node)
-        replacement = self._as_operand(node, replacement)
+        replacement = self._as_operand(node, self._held_together(node, replacement))
         start, end = self._span(node)
         new = self.module.code_for_node(replacement)
         if "\n" in new or "\n" in self.text[start:end]:
             return self._rebuilt(node, replacement)
         return start, end, new
+
+    def _held_together(self, node: cst.CSTNode, replacement: cst.CSTNode) -> cst.CSTNode:
+        """Keep the node's parentheses around what still needs several lines."""
+        if not isinstance(node, cst.BaseExpression) or not node.lpar:
+            return replacement
+        if not isinstance(replacement, cst.BaseExpression) or replacement.lpar:
+            return replacement
+        if "\n" not in self.module.code_for_node(replacement):
+            return replacement
+        return replacement.with_changes(lpar=node.lpar, rpar=node.rpar)
 
     def _as_operand(self, node: cst.CSTNode, replacement: cst.CSTNode) -> cst.CSTNode:
         """Put the replacement in parentheses where the operator around the node would tear it."""

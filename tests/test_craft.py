@@ -122,6 +122,18 @@ def test_a_mutant_that_is_no_puzzle_is_passed_over() -> None:
     assert puzzle.level == answer.certificate.level > 0
 
 
+def test_a_bug_that_was_met_in_that_file_is_not_drawn() -> None:
+    drawn = {
+        name: craft([toy.subject()], BOTH, seed=4, met={("toy", name), ("another", "x")})
+        for name in (bug.name for bug in BOTH)
+    }
+
+    for met, (_, answer) in drawn.items():
+        assert answer.bugs[0].mutator != met
+    with pytest.raises(UsageError, match="no certified puzzle"):
+        craft([toy.subject()], BOTH[:1], seed=4, met={("toy", BOTH[0].name)})
+
+
 def test_where_nothing_fits_it_says_what_to_widen() -> None:
     with pytest.raises(UsageError, match="no certified puzzle with 2 bugs"):
         craft([toy.subject()], BOTH[:1], seed=1, bugs=2)

@@ -37,6 +37,9 @@ def test_imports_run_one_way() -> None:
         ["hint", "--help"],
         ["status", "."],
         ["hint", "."],
+        ["hunt", "--help"],
+        ["pause", "."],
+        ["completion", "bash"],
     ],
     ids=" ".join,
 )
@@ -45,7 +48,7 @@ def test_a_light_command_imports_neither_torch_nor_libcst(
 ) -> None:
     code = (
         "import sys, atexit\n"
-        "heavy = {'torch', 'libcst', 'numpy', 'pytest'}\n"
+        "heavy = {'torch', 'libcst', 'numpy', 'pytest', 'rich', 'watchfiles'}\n"
         "atexit.register(lambda: print('HEAVY', sorted(heavy & set(sys.modules))))\n"
         "from halfhour.generator.cli import main\n"
         f"sys.argv = ['halfhour', *{arguments!r}]\n"

@@ -171,6 +171,19 @@ def test_every_subject_can_be_screened(screen: Screen, name: str) -> None:
     assert broken(seen) == [set(), set()]
 
 
+@pytest.mark.parametrize("name", ["beam_search", "bpe_tokenizer", "weight_quant"])
+def test_what_is_written_down_of_variables_is_what_a_traced_run_shows(
+    screen: Screen, name: str
+) -> None:
+    """If not, run: halfhour subjects trace."""
+    subject = library.find_subject(name)
+
+    kinds = screen.profile(subject, seed=seeds(subject)[0]).kinds
+
+    assert dict(subject.kinds) == dict(kinds)
+    assert any(kind.startswith(("float", "int")) for kind in kinds.values())
+
+
 def test_screen_and_judge_break_the_same_promises(screen: Screen) -> None:
     subject = library.find_subject("moe_routing")
     mutant = plant(subject, [find_mutator("later_part_replaces_the_sum")])[0]

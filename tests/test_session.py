@@ -234,7 +234,7 @@ def test_an_event_of_a_later_version_is_passed_over(
 ) -> None:
     opened(folder, clock, state).start()
     with log_file(state).open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"event": "paused", "at": clock()}) + "\n")
+        file.write(json.dumps({"event": "whistled", "at": clock()}) + "\n")
         superb = {"event": "checked", "at": clock(), "verdict": "superb", "kept": 1, "promises": 1}
         file.write(json.dumps(superb) + "\n")
 
@@ -349,3 +349,177 @@ def test_the_ladder_of_two_bugs_climbs_in_turns() -> None:
         f"Bug 2: {second.hints[1]}",
         f"Bug 1: {first.hints[2]}",
     )
+
+
+def test_the_clock_is_as_long_as_the_start_says(folder: Path, clock: Clock, state: Path) -> None:
+    opened(folder, clock, state).start(minutes=45)
+    assert opened(folder, clock, state).hunt.remaining == 45 * MINUTE
+
+    opened(folder, clock, state).start(extra=25)
+    assert opened(folder, clock, state).hunt.minutes == 38
+
+    opened(folder, clock, state).start()
+    assert opened(folder, clock, state).hunt.minutes == 30
+
+
+@pytest.mark.parametrize(
+    ("minutes", "extra", "given"), [(30, 0, 30), (30, 25, 38), (30, 50, 45), (30, 100, 60)]
+)
+def test_extra_time_is_a_percentage_and_a_part_of_a_minute_counts_whole(
+    minutes: int, extra: int, given: int
+) -> None:
+    assert session.allowance(minutes, extra) == given
+
+
+@pytest.mark.parametrize("minutes", [0, -5, 10**9, "45", None, 1.5])
+def test_minutes_that_make_no_sense_are_the_puzzles(
+    folder: Path, clock: Clock, state: Path, minutes: object
+) -> None:
+    opened(folder, clock, state).record("started", minutes=minutes, folder=str(folder))
+
+    assert opened(folder, clock, state).hunt.minutes == 30
+
+
+def test_a_pause_takes_no_time(folder: Path, clock: Clock, state: Path) -> None:
+    log = opened(folder, clock, state)
+    log.start()
+    clock.pass_minutes(5)
+    log.pause()
+    clock.pass_minutes(60)
+
+    resting = opened(folder, clock, state).hunt
+    assert resting.remaining == 25 * MINUTE
+    assert resting.paused is not None
+    assert resting.is_open
+    assert not resting.late
+
+    log.resume()
+    clock.pass_minutes(5)
+    assert opened(folder, clock, state).hunt.remaining == 20 * MINUTE
+    assert opened(folder, clock, state).hunt.paused is None
+
+
+def test_pauses_add_up_and_a_second_pause_changes_nothing(
+    folder: Path, clock: Clock, state: Path
+) -> None:
+    log = opened(folder, clock, state)
+    log.start()
+    for _ in range(2):
+        log.pause()
+        clock.pass_minutes(10)
+        log.pause()
+        clock.pass_minutes(10)
+        log.resume()
+        log.resume()
+        clock.pass_minutes(1)
+
+    assert opened(folder, clock, state).hunt.elapsed == 2 * MINUTE
+
+
+def test_whoever_works_on_ends_the_pause(folder: Path, clock: Clock, state: Path) -> None:
+    log = opened(folder, clock, state)
+    log.start()
+    log.pause()
+    clock.pass_minutes(10)
+    log.checked(verdict(VerdictKind.NOT_FIXED))
+    clock.pass_minutes(1)
+
+    assert opened(folder, clock, state).hunt.paused is None
+    assert opened(folder, clock, state).hunt.elapsed == 1 * MINUTE
+
+
+def test_a_clock_that_was_set_back_during_a_pause_takes_no_time(
+    folder: Path, clock: Clock, state: Path
+) -> None:
+    log = opened(folder, clock, state)
+    log.start()
+    clock.pass_minutes(5)
+    log.pause()
+    clock.pass_minutes(-2)
+    log.resume()
+
+    assert opened(folder, clock, state).hunt.elapsed == 3 * MINUTE
+
+
+def test_there_is_no_pause_before_the_start_or_after_the_end(
+    folder: Path, clock: Clock, state: Path
+) -> None:
+    log = opened(folder, clock, state)
+    log.pause()
+    assert log.hunt.paused is None
+    log.start()
+    log.revealed()
+    log.pause()
+    assert log.hunt.paused is None
+
+
+def test_a_save_is_known_by_its_text(folder: Path, clock: Clock, state: Path) -> None:
+    log = opened(folder, clock, state)
+    log.start()
+    assert log.knows(PUZZLE.source)
+    log.saved("x = 1\n")
+
+    again = opened(folder, clock, state)
+    assert again.knows("x = 1\n")
+    assert not again.knows(PUZZLE.source)
+    (event,) = (event for event in again.events if event["event"] == "saved")
+    assert event["text"] == "x = 1\n"
+
+
+def test_a_large_text_is_known_but_not_kept(folder: Path, clock: Clock, state: Path) -> None:
+    log = opened(folder, clock, state)
+    log.saved("#" * 200_000)
+
+    assert log.knows("#" * 200_000)
+    assert log_file(state).stat().st_size < 1000
+
+
+def test_no_number_of_saves_keeps_the_clock_from_its_log(
+    folder: Path, clock: Clock, state: Path
+) -> None:
+    log = opened(folder, clock, state)
+    log.start()
+    for number in range(60):
+        log.saved(f"{number}" + "#" * 100_000)
+    log.hinted(1)
+
+    assert opened(folder, clock, state).hunt.hints == 1
+
+
+def test_what_another_process_notes_is_taken_in(folder: Path, clock: Clock, state: Path) -> None:
+    log = opened(folder, clock, state)
+    log.start()
+    opened(folder, clock, state).hinted(1)
+    assert log.hunt.hints == 0
+
+    log.refresh()
+
+    assert log.hunt.hints == 1
+
+
+def test_nothing_is_forgotten_where_the_log_cannot_be_kept(
+    folder: Path, clock: Clock, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("a file is in the way", encoding="utf-8")
+    log = opened(folder, clock, tmp_path / "state")
+    log.start()
+    log.refresh()
+
+    assert log.hunt.is_open
+
+
+def test_runs_and_the_consent_to_note_them(folder: Path, clock: Clock, state: Path) -> None:
+    log = opened(folder, clock, state)
+    log.start()
+    assert log.hunt.recording is None
+    log.record_saves(False)
+    log.ran(3, 1, 0.12345)
+
+    assert opened(folder, clock, state).hunt.recording is False
+    assert log.events[-1] == {
+        "event": "ran",
+        "at": clock(),
+        "passed": 3,
+        "failed": 1,
+        "seconds": 0.123,
+    }

@@ -69,7 +69,7 @@ def test_the_same_records_give_the_same_bytes() -> None:
     joined = b"".join(name.encode() + b"\0" + data for name, data in sorted(files.items()))
 
     assert hashlib.sha256(joined).hexdigest() == (
-        "84a5e2c4963bcac7df85f9b23e28dfabb258bda54d1099e2a2b53938d5759880"
+        "d469a2c109fab0394cdabab402f83c7cae88a8248ae09054332b0c852e0cb7dd"
     )
     assert not any(b"\r" in data for data in files.values())
 

@@ -48,6 +48,20 @@ folder_argument = click.argument(
 )
 
 
+minutes_option = click.option(
+    "--minutes",
+    metavar="N",
+    type=click.IntRange(1, session.MOST_MINUTES // 2),
+    help="How long the clock runs; as long as the puzzle says by default.",
+)
+extra_option = click.option(
+    "--extra",
+    type=click.Choice(["25", "50", "100"]),
+    callback=lambda _, __, value: int(value or 0),
+    help="So many percent more time.",
+)
+
+
 def device_option(*, default: str) -> Callable[[Command], Command]:
     """Return the option that says where submissions work."""
     return click.option(
@@ -112,9 +126,11 @@ def clock(hunt: Hunt) -> str:
         return f"solved in {_minutes(hunt.elapsed)} minutes {end}"
     if hunt.revealed is not None:
         return f"revealed after {_minutes(hunt.elapsed)} minutes"
+    if hunt.paused is not None:
+        return f"paused at {_minutes(hunt.elapsed)} of {hunt.minutes} minutes"
     if hunt.late:
         over = hunt.elapsed - hunt.minutes * 60
-        return f"the bell rang {_minutes(over)} minutes ago; go on as long as you like"
+        return f"the bell rang {_minutes(over)} minutes ago; a fix still counts, marked late"
     return f"{_minutes(hunt.remaining)} of {hunt.minutes} minutes left"
 
 

@@ -3,11 +3,11 @@ at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import AuthorError, UsageError
+from ..errors import AuthorError, UnsoundSubject, UsageError
 from ..records import (
     Answer,
     Certificate,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..catalogue import Entry
     from ..grade import Graded
     from ..judge.rungs import Protection
+    from ..session import Hunt, Session
     from ..soundness import Report
 
 Work = Sequence[tuple[Subject, Mutant, bool]]
@@ -91,11 +92,28 @@ def catalogue_pages(entries: Sequence[Entry]) -> dict[str, str]:
     return pages(entries)
 
 
-def plant(name: str, text: str, mutators: Sequence[Mutator]) -> tuple[Mutant, ...]:
+def plant(
+    name: str, text: str, mutators: Sequence[Mutator], *, kinds: Iterable[tuple[str, str]] = ()
+) -> tuple[Mutant, ...]:
     """Return the mutants of a text, in reading order; see `plant.plant_text`."""
     from ..plant import plant_text
 
-    return plant_text(name, text, mutators)
+    return plant_text(name, text, mutators, kinds=kinds)
+
+
+def trace(subject: Subject) -> Mapping[str, str]:
+    """Return what the local variables of a correct file held in one run of its promises.
+
+    Raises UnsoundSubject where its tests cannot be traced.
+    """
+    from ..certify import seeds
+    from ..screen import Screen, Unscreenable
+
+    with Screen() as screen:
+        try:
+            return screen.profile(subject, seed=seeds(subject)[0]).kinds
+        except Unscreenable as error:
+            raise UnsoundSubject(f"{subject.file_name} cannot be traced: {error}") from error
 
 
 def diff(before: str, after: str, file_name: str) -> str:
@@ -113,6 +131,8 @@ def craft(
     bugs: int,
     level: int | None,
     disguise: bool,
+    blind: bool,
+    met: Collection[tuple[str, str]],
     progress: Callable[[str], None],
 ) -> tuple[Puzzle, Answer]:
     """Return a certified puzzle; see `craft.craft`."""
@@ -125,6 +145,8 @@ def craft(
         bugs=bugs,
         level=level,
         disguise=disguise,
+        blind=blind,
+        met=met,
         progress=progress,
     )
 
@@ -161,7 +183,8 @@ def prove(subject: Subject, *, mutants: bool, progress: Callable[[str], None]) -
     from ..soundness import prove as prove_one
 
     catalogue = {mutator.name: mutator for mutator in mutators()} if mutants else {}
-    planted = plant(subject.name, subject.source, list(catalogue.values()))
+    everything = list(catalogue.values())
+    planted = plant(subject.name, subject.source, everything, kinds=subject.kinds)
     work = [(mutant, catalogue[mutant.mutator].crash_is_the_bug) for mutant in planted]
     return prove_one(subject, work, progress=progress)
 
@@ -188,6 +211,23 @@ def judge(trial: Trial, *, device: str) -> Verdict:
         return ruled
     with Judge(device=device) as judge:
         return judge.verdict(trial)
+
+
+def hunt(
+    folder: Path,
+    puzzle: Puzzle,
+    log: Session,
+    actions: Mapping[str, Callable[[str, bool], None]],
+    *,
+    clock: Callable[[Hunt], str],
+    record: bool,
+    poll: bool,
+    plain: bool,
+) -> None:
+    """Sit at a puzzle until the candidate quits; see `hunt.loop`."""
+    from ..hunt.loop import Hunting
+
+    Hunting(folder, puzzle, log, actions, clock=clock, record=record, poll=poll, plain=plain).run()
 
 
 def grade(

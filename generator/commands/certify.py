@@ -42,7 +42,7 @@ def certify(
     work = [
         (s, mutant, chosen[mutant.mutator].crash_is_the_bug)
         for s in subjects
-        for mutant in _machine.plant(s.name, s.source, list(chosen.values()))
+        for mutant in _machine.plant(s.name, s.source, list(chosen.values()), kinds=s.kinds)
     ]
     found: list[Certificate] = []
     with here().progress() as report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -26,18 +27,27 @@ from ._common import (
 
 @click.command(cls=Verb)
 @folder_argument
+@click.option("--yes", is_flag=True, help="Do not ask, whatever it costs.")
 @json_option
-def hint(folder: Path | None) -> int:
-    """Tell the next hint, from far to near."""
+def hint(folder: Path | None, yes: bool) -> int:
+    """Tell the next hint, from far to near; each costs twice the one before.
+
+    On a terminal the cost is said first. Costs are noted in your record and take nothing away.
+    """
     folder = meant(folder)
     puzzle, answer = read_puzzle(folder), store.read_answer(folder)
     log = Session(folder, puzzle)
-    log.ensure_started()
-    ladder = session.ladder(answer)
+    ladder, costs = session.ladder(answer), session.costs(answer)
     step = log.hunt.hints + 1
     text = ladder[step - 1] if step <= len(ladder) else None
+    price = f"{costs[step - 1]} of {sum(costs)} points" if text is not None else ""
+    ask = text is not None and not yes and not here().as_json and sys.stdin.isatty()
+    if ask and not click.confirm(f"hint {step} of {len(ladder)} costs {price}, go on?", err=True):
+        here().say("no hint is told")
+        return 0
+    log.ensure_started()
     if text is not None:
-        log.hinted(step)
+        log.record("hinted", step=step, cost=costs[step - 1])
     step = min(step, len(ladder))
     if here().as_json:
         here().json(
@@ -47,6 +57,8 @@ def hint(folder: Path | None) -> int:
                 "of": len(ladder),
                 "hint": text,
                 "hints": list(ladder[:step]),
+                "cost": sum(costs[:step]),
+                "cost_of": sum(costs),
             }
         )
     elif text is not None:
@@ -198,5 +210,8 @@ def _bug_as_json(bug: PlantedBug) -> dict[str, object]:
         "lesson": bug.lesson,
         "diff": bug.diff,
         "broken": list(bug.broken),
+        "demonstration": asdict(bug.demonstration) if bug.demonstration else None,
+        "missed": bug.missed,
+        "route": list(bug.route),
         "sightings": [{"url": seen.url, "note": seen.note} for seen in bug.sightings],
     }

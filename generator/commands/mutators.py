@@ -158,7 +158,7 @@ def _sites(mutators: Sequence[Mutator], subject: str | None) -> list[_Site]:
     return [
         _Site(s.file_name, _machine.diff(s.source, mutant.source, s.file_name), mutant, s)
         for s in subjects
-        for mutant in _machine.plant(s.name, s.source, mutators)
+        for mutant in _machine.plant(s.name, s.source, mutators, kinds=s.kinds)
     ]
 
 

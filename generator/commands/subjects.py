@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .. import library
+from .. import files, library
 from ..console import here
 from ..records import Subject
 from . import _machine
-from ._common import Verb, json_option, subject_named
+from ._common import Verb, json_option, shown, subject_named
 from .authoring import new_subject
 
 if TYPE_CHECKING:
@@ -61,6 +62,30 @@ def check(names: tuple[str, ...], without_mutants: bool) -> int:
     else:
         _tell(found)
     return 0 if all(report.sound for report in found) else 1
+
+
+@subjects.command(cls=Verb)
+@click.argument("names", metavar="[NAME|DIR]...", nargs=-1)
+@json_option
+def trace(names: tuple[str, ...]) -> int:
+    """Write down what local variables hold, beside the file, for mutators that ask.
+
+    The promises are run once on the correct file. What each variable held (`float3` for a tensor
+    of three dimensions, `int`, `list`) goes to kinds.toml; `Context.same_kind` reads it.
+    """
+    written = []
+    for name in names or tuple(library.folders()):
+        subject, folder = subject_named(name), Path(name)
+        if not (folder / "subject.toml").is_file():
+            folder = library.folders()[name]
+        file = folder / library.KINDS
+        files.replace_file(file, library.kinds_text(_machine.trace(subject)).encode())
+        written.append(shown(file))
+        if not here().as_json:
+            here().out(written[-1])
+    if here().as_json:
+        here().json({"files": written})
+    return 0
 
 
 def _tell(reports: Sequence[Report]) -> None:

@@ -25,9 +25,9 @@ from ..records import Outcome
 from . import reach
 from .differences import Recorder, first_difference
 from .items import Suite, Unusable, collect
-from .profile import Tracer
 from .reach import Reach
 from .subject import Subject, load
+from .tracer import Tracer
 
 Json = dict[str, Any]
 _BATCH = 8
@@ -164,7 +164,7 @@ def _profile(prepared: _Prepared, request: Json) -> Json:
         suite = Suite(prepared.name, prepared.hidden.code, prepared.hidden.items, {})
         with tracer.following():
             suite.run(subject, seed=request["seeds"][0], around=tracer.begin)
-        return {"depths": tracer.depths}
+        return {"depths": tracer.depths, "kinds": {k: v for k, v in tracer.kinds.items() if v}}
 
     return _in_a_child(trace, [""])[0]
 

@@ -2,17 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .items import Item
-
-Depths = dict[str, dict[int, int]]
-"""Per promise the lines it runs, each with the fewest frames of the file that lead there."""
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +11,12 @@ class Profile:
     """One traced run of all promises on the correct file."""
 
     depths: Mapping[str, Mapping[int, int]]
+    """Per promise the lines it runs, each with the fewest frames of the file that lead there."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """What each local variable held, by `function.variable` (see `tracer.kind`).
+
+    Without those that held things of several kinds.
+    """
 
     @property
     def lines(self) -> frozenset[int]:
@@ -37,51 +34,3 @@ class Profile:
     def from_json(cls, found: Mapping[str, Mapping[str, int]]) -> Profile:
         """Return the profile that `as_json` wrote down."""
         return cls({n: {int(k): v for k, v in lines.items()} for n, lines in found.items()})
-
-
-class Tracer:
-    """Follows what the interpreter does in one file while tests run."""
-
-    def __init__(self, file_name: str) -> None:
-        self.depths: Depths = {}
-        self._file_name = file_name
-        self._here: dict[int, int] = {}
-
-    def begin(self, item: Item) -> None:
-        """Count what follows for the promise of this item."""
-        self._here = self.depths.setdefault(item.promise, {})
-
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """Trace what runs within."""
-        import sys
-
-        before = sys.gettrace()
-        sys.settrace(self._enter)
-        try:
-            yield
-        finally:
-            sys.settrace(before)
-
-    def _enter(self, frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        if frame.f_code.co_filename != self._file_name or event != "call":
-            return None
-        depth = self._depth(frame)
-        lines = self._here
-
-        def at_line(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
-            if event == "line":
-                known = lines.get(frame.f_lineno)
-                if known is None or depth < known:
-                    lines[frame.f_lineno] = depth
-            return at_line
-
-        return at_line
-
-    def _depth(self, frame: FrameType) -> int:
-        depth = 1
-        above = frame.f_back
-        while above is not None:
-            depth += above.f_code.co_filename == self._file_name
-            above = above.f_back
-        return depth

@@ -79,7 +79,7 @@ class Screen:
         answer = self._ask("profile", subject, seeds=[seed])
         if "depths" not in answer:
             raise JudgeError(f"tracing the promises of {subject.name} ended")
-        return Profile.from_json(answer["depths"])
+        return Profile(Profile.from_json(answer["depths"]).depths, answer["kinds"])
 
     def difference(self, subject: Subject, text: str, *, seeds: Sequence[int]) -> str:
         """Say what a mutant that keeps every promise answers otherwise; empty where nothing.

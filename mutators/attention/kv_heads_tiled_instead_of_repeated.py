@@ -11,6 +11,7 @@ KV_HEADS = r"\w*(kv|key_value)\w*"
 TILED = {
     pattern(repeated): pattern(tiled)
     for repeated, tiled in {
+        "$x.repeat_interleave($n, dim=0)": "$x.repeat($n, 1, 1)",
         "$x.repeat_interleave($n, dim=1)": "$x.repeat(1, $n, 1, 1)",
         "$x.repeat_interleave($n, 1)": "$x.repeat(1, $n, 1, 1)",
         "$x.repeat_interleave($n, dim=-3)": "$x.repeat(1, $n, 1, 1)",
@@ -40,6 +41,7 @@ TILED = {
     ],
     mutates={
         "k = k.float().repeat_interleave(groups, dim=1)": "k = k.float().repeat(1, groups, 1, 1)",
+        "k_tile = k[b].repeat_interleave(groups, dim=0)": "k_tile = k[b].repeat(groups, 1, 1)",
         "values = torch.repeat_interleave(values, h // g, dim=-2)": (
             "values = values.repeat(1, 1, h // g, 1)"
         ),

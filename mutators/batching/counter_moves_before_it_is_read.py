@@ -23,9 +23,9 @@ COUNTER = (
     r"n_\w+|num_\w+|(\w+_)?(lengths?|counts?|computed|position|positions|offset|total|seen|used"
     r"|free_blocks|generated|sum_logprob|index)"
 )
+BEGIN = r"(\w+_)?(start|begin|previous|prev|last|old|done)"
 
 
-# Fits one subject: only the continuous batching keeps accounts of what it hands out.
 @mutator(
     topic="batching",
     family="computed-tokens-double-counted",
@@ -78,6 +78,17 @@ COUNTER = (
             def release(self, request):
                 request.n_computed = 0
         """,
+        """
+        while start < length:
+            stop = min(length, start + room)
+            room -= stop - start
+            start = stop
+        """: """
+        while start < length:
+            stop = min(length, start + room)
+            start = stop
+            room -= stop - start
+        """,
     },
     spares=[
         """
@@ -116,6 +127,7 @@ def counter_moves_before_it_is_read(
             continue
         counters = [n for n in _read_by(reads) if is_called(n, COUNTER)]
         moved = any(_moves(moves, counter, context) for counter in counters)
+        moved = moved or _ends_the_stretch(reads, moves)
         if moved and not _needs(moves, reads):
             yield swapped(node, at)
 
@@ -133,6 +145,15 @@ def _read_by(line: cst.CSTNode) -> list[cst.Attribute]:
         case cst.SimpleStatementLine(body=[cst.Assign(value=value) | cst.AugAssign(value=value)]):
             return [n for n in walk(value) if isinstance(n, cst.Attribute)]
     return []
+
+
+def _ends_the_stretch(reads: cst.CSTNode, moves: cst.CSTNode) -> bool:
+    """Tell `room -= stop - start` before `start = stop`."""
+    found = assigned(moves)
+    if found is None or not is_called(found[0], BEGIN):
+        return False
+    length = cst.BinaryOperation(found[1], cst.Subtract(), found[0])
+    return any(same(node, length) for node in walk(reads))
 
 
 def _needs(line: cst.CSTNode, before: cst.CSTNode) -> bool:

@@ -13,6 +13,7 @@ FLAG = (
 STOP = r"(\w+_)?(eos|eos_id|eos_token_id|stop|stop_id|end_id|eot)(_\w+)?"
 
 
+# Fits one subject: only this decoder keeps a flag per row instead of dropping the row.
 @mutator(
     topic="batching",
     family="finished-flag-not-sticky",

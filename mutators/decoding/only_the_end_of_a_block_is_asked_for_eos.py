@@ -24,7 +24,6 @@ ANYWHERE = [
 ]
 
 
-# Fits one subject: only speculative decoding takes several tokens of one text at a time.
 @mutator(
     topic="decoding",
     family="spec-eos-inside-block",

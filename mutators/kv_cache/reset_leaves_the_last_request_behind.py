@@ -11,6 +11,8 @@ from halfhour.mutators._idioms import LENGTH
 
 FREES = re.compile(r"_?(reset|clear|free|recycle|release|flush)(_\w+)?")
 POSITION = r"(\w+_)?(pos|positions?|k_pos|slot_positions|valid|occupied|used)"
+COMPUTED = r"(n|num)_(computed|cached|blocks|held)(_\w+)?"
+MARKS = f"{LENGTH}|{POSITION}|{COMPUTED}"
 
 
 @mutator(
@@ -58,6 +60,14 @@ POSITION = r"(\w+_)?(pos|positions?|k_pos|slot_positions|valid|occupied|used)"
             self.keys.zero_()
             self.values.zero_()
         """,
+        """
+        def release(self, request):
+            self.free_slots.append(request.slot)
+            request.num_computed_tokens = 0
+        """: """
+        def release(self, request):
+            self.free_slots.append(request.slot)
+        """,
     },
     spares=[
         """
@@ -95,5 +105,5 @@ def _forgets(line: cst.BaseStatement) -> bool:
     match assigned(line):
         case target, cst.Integer() | cst.Name() | cst.UnaryOperation():
             held = target.value if isinstance(target, cst.Subscript) else target
-            return isinstance(held, cst.Attribute) and is_called(held, f"{LENGTH}|{POSITION}")
+            return isinstance(held, cst.Attribute) and is_called(held, MARKS)
     return False

@@ -11,6 +11,7 @@ WRITES = re.compile(r"_?(store|write|append|put|insert|save)(_\w+)?")
 READS = ("extend", "read", "gather", "fetch", "get", "view", "k", "v", "keys", "values")
 
 
+# Fits one subject: only this cache is a ring.
 @mutator(
     topic="kv_cache",
     family="ring-write-larger-than-capacity",

@@ -18,6 +18,7 @@ from halfhour.mutators import (
 from halfhour.mutators._idioms import LENGTH
 
 
+# Fits one subject: only this cache marks its slots beside its lengths.
 @mutator(
     topic="kv_cache",
     family="spec-rollback-silently-noop",

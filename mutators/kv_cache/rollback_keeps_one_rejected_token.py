@@ -5,13 +5,25 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from halfhour.mutators import Context, Sighting, called, edge_moved_up, mutator
+from halfhour.mutators import (
+    Context,
+    Sighting,
+    called,
+    edge_moved_up,
+    fill,
+    is_called,
+    mutator,
+    pattern,
+)
 from halfhour.mutators._idioms import LENGTH
 
 FORGETS = re.compile(
     r"_?(\w+_)?(rollback|roll_back|rewind|truncate|trim|crop|undo|drop|forget)(_\w+)?"
 )
 POSITION = r"(\w+_)?(pos|positions?|idx|index|col|columns?|slots?)"
+KEPT = rf"{LENGTH}|n|(n|num|new)_\w+|keep"
+ONE_MORE = pattern("$n + 1")
+SPACED = cst.Colon(whitespace_before=cst.SimpleWhitespace(" "))
 
 
 @mutator(
@@ -47,6 +59,20 @@ POSITION = r"(\w+_)?(pos|positions?|idx|index|col|columns?|slots?)"
         def truncate_cache(pos, new_len):
             return pos[pos <= new_len]
         """,
+        """
+        def truncate(self, length):
+            self.length = min(self.length, length)
+        """: """
+        def truncate(self, length):
+            self.length = min(self.length, length + 1)
+        """,
+        """
+        def trim_sequence(seq, n_tokens):
+            del seq.token_ids[n_tokens:]
+        """: """
+        def trim_sequence(seq, n_tokens):
+            del seq.token_ids[n_tokens + 1 :]
+        """,
     },
     spares=[
         """
@@ -58,11 +84,15 @@ POSITION = r"(\w+_)?(pos|positions?|idx|index|col|columns?|slots?)"
             if n > self.length:
                 raise ValueError(n)
         """,
+        """
+        def drop_blocks(seq, n_tokens, block_size):
+            del seq.hashes[n_tokens // block_size :]
+        """,
     ],
 )
 def rollback_keeps_one_rejected_token(
-    node: cst.Comparison, context: Context
-) -> Iterator[cst.Comparison]:
+    node: cst.Comparison | cst.Call | cst.Del, context: Context
+) -> Iterator[cst.CSTNode]:
     """A rollback leaves the first of the rejected tokens in the cache.
 
     Positions count from 0, so a row of `n` tokens holds the positions 0 to `n - 1`. Cutting back to
@@ -75,6 +105,24 @@ def rollback_keeps_one_rejected_token(
     function = context.enclosing(node, cst.FunctionDef)
     if function is None or not FORGETS.fullmatch(function.name.value):
         return
-    moved = edge_moved_up(node, called(POSITION), called(LENGTH))
-    if moved is not None:
-        yield moved
+    params = [param.name.value for param in function.params.params]
+    match node:
+        case cst.Comparison():
+            moved = edge_moved_up(node, called(POSITION), called(LENGTH))
+            if moved is not None:
+                yield moved
+        case cst.Call(func=cst.Name("min"), args=[cst.Arg(one), cst.Arg(other)]):
+            for held, kept in ((one, other), (other, one)):
+                if is_called(held, LENGTH) and _is_given(kept, params):
+                    yield node.deep_replace(kept, fill(ONE_MORE, {"n": kept}))
+                    return
+        case cst.Del(
+            cst.Subscript(slice=[cst.SubscriptElement(cst.Slice(lower=kept, upper=None) as cut)])
+        ) if kept is not None and _is_given(kept, params):
+            more = cut.with_changes(lower=fill(ONE_MORE, {"n": kept}), first_colon=SPACED)
+            yield node.deep_replace(cut, more)
+
+
+def _is_given(node: cst.CSTNode, params: list[str]) -> bool:
+    """Tell a parameter that says how many tokens shall be kept."""
+    return isinstance(node, cst.Name) and node.value in params and is_called(node, KEPT)

@@ -11,6 +11,7 @@ WIDTH = ("q_len", "seq_len", "S", "T", "max_new", "width", "max_q_len", "chunk_l
 """What the padded length of a step is called, the clearest name first."""
 
 
+# Fits one subject: only this cache is told how many columns of a step are real.
 @mutator(
     topic="kv_cache",
     family="evict-by-padded-size",

@@ -4,13 +4,25 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from halfhour.mutators import Context, Sighting, assigned, is_called, mentions, mutator, same
+from halfhour.mutators import (
+    Context,
+    Sighting,
+    assigned,
+    is_called,
+    mentions,
+    mutator,
+    pattern,
+    same,
+)
 
 MASK = r"(\w+_)?(mask|visible|allowed|keep|seen|ok|attend|can_see|blocked)"
-TEXTS = r"\w*(segment|segs?|doc|docs|document|documents|same_(seq|text|sample)|seq_ids?)\w*"
+TEXTS = (
+    r"\w*(segment|segs?|doc|docs|document|documents|same_(seq|text|sample)|seq_ids?)\w*"
+    r"|(q|query)_ids"
+)
+BY_QUERY, BY_KEY = pattern("$x[:, None]"), pattern("$x[None, :]")
 
 
-# Fits one subject: only attention_masks keeps the numbers of the texts apart from positions.
 @mutator(
     topic="masking",
     family="packed-sequences-cross-attend",
@@ -60,11 +72,18 @@ TEXTS = r"\w*(segment|segs?|doc|docs|document|documents|same_(seq|text|sample)|s
             allowed = col <= row
             return allowed, np.unique(seq_id)
         """,
+        """
+        def build(q_seq_ids, k_seq_ids, causal):
+            return (q_seq_ids[:, None] == k_seq_ids[None, :]) & causal
+        """: """
+        def build(q_seq_ids, k_seq_ids, causal):
+            return (q_seq_ids[:, None] >= k_seq_ids[None, :]) & causal
+        """,
     },
     spares=[
         """
         def build(row, col, doc):
-            keep = (col <= row) & (doc[:, None] == doc[None, :])
+            keep = (col <= row) & (doc[row] == doc[col])
             return keep
         """,
         """
@@ -74,7 +93,8 @@ TEXTS = r"\w*(segment|segs?|doc|docs|document|documents|same_(seq|text|sample)|s
     ],
 )
 def packed_texts_see_each_other(
-    node: cst.SimpleStatementLine | cst.BinaryOperation | cst.Call, context: Context
+    node: cst.SimpleStatementLine | cst.BinaryOperation | cst.Call | cst.Comparison,
+    context: Context,
 ) -> Iterator[cst.CSTNode | cst.RemovalSentinel]:
     """Texts that share a row are ordered by the causal mask, and nothing keeps them apart.
 
@@ -97,6 +117,11 @@ def packed_texts_see_each_other(
             is_both = is_called(node, "logical_and") and _compares_texts(right)
             if is_both and context.can_spare(right):
                 yield left
+        case cst.Comparison(comparisons=[target]) if _compares_texts(node):
+            by_query = BY_QUERY.match(node.left) and BY_KEY.match(target.comparator)
+            if by_query and not context.can_spare(node):
+                earlier = target.with_changes(operator=cst.GreaterThanEqual())
+                yield node.with_changes(comparisons=[earlier])
 
 
 def _narrows_the_mask_by(line: cst.SimpleStatementLine) -> cst.BaseExpression | None:

@@ -10,6 +10,7 @@ from halfhour.mutators import Context, Sighting, assigned, mutator, name_of, sam
 MASK = re.compile(r"(\w+_)?(valid|keep|mask|is_real|real|alive|active|attend|not_pad\w*|used)")
 
 
+# Fits one subject: only a router masks two tensors by one mask.
 @mutator(
     topic="moe",
     family="wrong-weights-variable",

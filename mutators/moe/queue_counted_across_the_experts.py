@@ -20,6 +20,7 @@ ACROSS: dict[int | None, int] = {0: 1, -2: -1}
 """The axis of the experts beside that of the tokens."""
 
 
+# Fits one subject: only experts have queues.
 @mutator(
     topic="moe",
     family="capacity-cumsum-over-singleton",

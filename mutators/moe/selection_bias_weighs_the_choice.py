@@ -21,6 +21,7 @@ BIAS = r"(\w+_)?(bias|biases|correction|score_correction_bias)"
 SCORES = re.compile(r"(\w+_)?(scores?|probs?|weights|affinit\w+|gates?|router_\w+)(_\w+)?")
 
 
+# Fits one subject: only a router ranks by biased scores.
 @mutator(
     topic="moe",
     family="routing-bias-leaks-into-weights",

@@ -70,6 +70,12 @@ from halfhour.mutators import (
     spares=[
         """
         def forward(self, x):
+            x = self.norm(x)
+            x = x + self.mlp(x)
+            return x
+        """,
+        """
+        def forward(self, x):
             x = x + self.attention(self.attention_norm(x))
             return x
         """,
@@ -100,7 +106,7 @@ def residual_adds_the_normed_input(
         case cst.BinaryOperation(operator=cst.Add(), left=cst.Name() as stream, right=branch):
             lines = [found for line in context.before(node) if (found := assigned(line))]
             for copy, value in lines:
-                if isinstance(copy, cst.Name) and _norms(value, stream):
+                if isinstance(copy, cst.Name) and not same(copy, stream) and _norms(value, stream):
                     branches = [branch, *(v for target, v in lines if same(target, branch))]
                     if any(same(below, copy) for b in branches for below in walk(b)):
                         yield node.with_changes(left=stream.with_changes(value=copy.value))

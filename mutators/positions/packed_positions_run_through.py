@@ -16,6 +16,10 @@ from halfhour.mutators import (
     value_of,
 )
 
+EACH_FROM_ITS_START = pattern(
+    "[$chunk.start + $i for $chunk in $chunks for $i in range(len($chunk.tokens))]"
+)
+THROUGH = pattern("list(range(sum(len($chunk.tokens) for $chunk in $chunks)))")
 EACH_FROM_ZERO = (
     pattern("torch.cat([torch.arange($n) for $n in $lens])"),
     pattern("torch.cat([torch.arange(int($n)) for $n in $lens])"),
@@ -49,6 +53,9 @@ EACH_FROM_ZERO = (
             return row - cu[0]
         """,
         "pos = np.arange(total) - np.repeat(starts, lens)": "pos = np.arange(total)",
+        "pos = [c.start + i for c in chunks for i in range(len(c.tokens))]": (
+            "pos = list(range(sum(len(c.tokens) for c in chunks)))"
+        ),
         "pos = torch.cat([torch.arange(n) for n in lens])": "pos = torch.arange(sum(lens))",
     },
     spares=[
@@ -58,7 +65,7 @@ EACH_FROM_ZERO = (
     ],
 )
 def packed_positions_run_through(
-    node: cst.BinaryOperation | cst.Call, context: Context
+    node: cst.BinaryOperation | cst.Call | cst.ListComp, context: Context
 ) -> Iterator[cst.CSTNode]:
     """Positions are counted through the packed row, not from the start of each sequence.
 
@@ -77,6 +84,8 @@ def packed_positions_run_through(
             if counts and resets and context.can_spare(starts):
                 alone = isinstance(count, cst.Name) and isinstance(context.parent(node), cst.Return)
                 yield node.with_changes(right=_first(starts)) if alone else count
+        case cst.ListComp() if (found := EACH_FROM_ITS_START.match(node)) is not None:
+            yield fill(THROUGH, found)
         case cst.Call():
             for each in EACH_FROM_ZERO:
                 if (found := each.match(node)) is not None:

@@ -22,6 +22,7 @@ NEIGHBOURS = pattern("$x.repeat_interleave(2, dim=$d)")
 HALVES = pattern("torch.cat(($x, $x), dim=$d)")
 
 
+# Fits one subject: only one file lays the angles of both halves out.
 @mutator(
     topic="positions",
     family="rope-pairing-versus-table-mismatch",

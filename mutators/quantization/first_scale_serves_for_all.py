@@ -57,6 +57,15 @@ FIRST = cst.SubscriptElement(
         def dequantize(self, codes):
             return codes.to(self.dtype) * self.scales[..., :1].unsqueeze(-1)
         """,
+        """
+        def sample(logits, temperature):
+            scale = np.where(temperature == 0, 1.0, temperature)
+            return softmax(logits / scale[:, None])
+        """: """
+        def sample(logits, temperature):
+            scale = np.where(temperature == 0, 1.0, temperature)
+            return softmax(logits / scale[:1, None])
+        """,
     },
     spares=[
         """
@@ -87,7 +96,7 @@ def first_scale_serves_for_all(
     """
     match node:
         case cst.Subscript(value, [before, cst.SubscriptElement(cst.Index(cst.Name("None")))]):
-            if _is_one_of_many(value) and quantizes(node, context):
+            if _is_one_of_many(value) and _scales_a_row(node, context):
                 if _is_ellipsis(before):
                     yield node.with_changes(slice=[before, FIRST, node.slice[-1]])
                 elif _is_all(before):
@@ -99,6 +108,14 @@ def first_scale_serves_for_all(
                     value, [cst.SubscriptElement(cst.Index(cst.Ellipsis())), last]
                 )
                 yield node.with_changes(func=func.with_changes(value=first))
+
+
+def _scales_a_row(node: cst.Subscript, context: Context) -> bool:
+    """Tell a scale of weights, and one by which anything is divided."""
+    match context.parent(node):
+        case cst.BinaryOperation(operator=cst.Divide(), right=right) if right is node:
+            return True
+    return quantizes(node, context)
 
 
 def _is_one_of_many(node: cst.BaseExpression) -> bool:

@@ -30,6 +30,7 @@ PAIRS = {
 JOINS = {"torch": "cat", "jnp": "concatenate", "np": "concatenate", "numpy": "concatenate"}
 
 
+# Fits one subject: only one file stores weights in few bits.
 @mutator(
     topic="quantization",
     family="nibble-split-vs-interleaved",

@@ -10,6 +10,7 @@ SMALLEST, LARGEST = r"amin|min|nanmin", r"amax|max|nanmax"
 LIMITS_ABOVE, LIMITS_BELOW = r"minimum|min|fmin", r"maximum|max|fmax"
 
 
+# Fits one subject: only one file stores weights in few bits.
 @mutator(
     topic="quantization",
     family="asym-range-excludes-zero",

@@ -20,6 +20,7 @@ from halfhour.mutators._idioms import SCALE, quantizes
 REPLACED = pattern("$scale[$scale == 0] = $one", scale=SCALE)
 
 
+# Fits one subject: only one file computes steps of its own.
 @mutator(
     topic="quantization",
     family="zero-scale-divides-by-zero",

@@ -39,6 +39,15 @@ from halfhour.mutators._idioms import SCALE, quantizes
             y = x @ qweight.astype(np.float32).T / weight_scale
             return y + bias
         """,
+        """
+        def sample(logits, temperature):
+            scale = np.where(temperature == 0, 1.0, temperature)
+            return softmax(logits / scale[:, None])
+        """: """
+        def sample(logits, temperature):
+            scale = np.where(temperature == 0, 1.0, temperature)
+            return softmax(logits * scale[:, None])
+        """,
     },
     spares=[
         """
@@ -48,6 +57,10 @@ from halfhour.mutators._idioms import SCALE, quantizes
         """
         def quantize(x, gain):
             return torch.round(x / gain).to(torch.int8)
+        """,
+        """
+        def attend(scores, scale):
+            return (scores / scale).softmax(-1)
         """,
     ],
 )
@@ -65,10 +78,15 @@ def scale_used_as_its_inverse(
     """
     if not is_called(node.right, SCALE) or isinstance(node.right, cst.Call):
         return
-    if not quantizes(node, context):
+    if not quantizes(node, context) and not _is_a_row_divided(node):
         return
     match node.operator:
         case cst.Multiply():
             yield node.with_changes(operator=cst.Divide())
         case cst.Divide():
             yield node.with_changes(operator=cst.Multiply())
+
+
+def _is_a_row_divided(node: cst.BinaryOperation) -> bool:
+    """Tell `x / scale[:, None]`, where every row has a scale of its own."""
+    return isinstance(node.operator, cst.Divide) and isinstance(node.right, cst.Subscript)

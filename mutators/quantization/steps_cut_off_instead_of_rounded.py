@@ -18,6 +18,7 @@ from halfhour.mutators import (
 INTEGER = r"u?int\d*|long|short|byte|char|INT\d+|\w*pack\w*|\w*nibbles"
 
 
+# Fits one subject: only one file stores weights in few bits.
 @mutator(
     topic="quantization",
     family="truncate-instead-of-round",

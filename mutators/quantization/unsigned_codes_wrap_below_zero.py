@@ -11,6 +11,7 @@ ZERO = r"(\w+_)?(zeros?|zps?|zero_?points?|qzeros)(_\w+)?"
 CASTS = ("float", "half", "to", "astype", "int", "short", "type", "double")
 
 
+# Fits one subject: only one file stores weights in few bits.
 @mutator(
     topic="quantization",
     family="zero-point-underflow-wraps",

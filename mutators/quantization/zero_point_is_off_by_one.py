@@ -8,6 +8,7 @@ from halfhour.mutators import Context, Sighting, integer, is_called, mentions, m
 from halfhour.mutators._idioms import SCALE, ZERO_POINT
 
 
+# Fits one subject: only one file stores weights in few bits.
 @mutator(
     topic="quantization",
     family="gptq-zero-point-plus-one",

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from halfhour.mutators import Context, Sighting, assigned, is_called, mutator, pattern, same
+from halfhour.mutators import Context, Sighting, assigned, is_called, mutator, pattern, same, walk
 
 OUTPUT = r"(\w+_)?(out|outputs?|generated|gen|completion|new|response)(_\w+)?"
+EITHER = pattern("$prompt | $output", prompt=r"(\w+_)?prompts?(_\w+)?")
 SEEN = pattern("($a > 0) | ($b > 0)")
 OCCURS = pattern("$counts > 0", counts=OUTPUT)
 
@@ -38,6 +39,15 @@ OCCURS = pattern("$counts > 0", counts=OUTPUT)
         factor = torch.where(seen, repetition, 1.0)
         logits = logits - presence[:, None] * seen
         """,
+        """
+        in_output = output_counts > 0
+        factor = torch.where(in_prompt | in_output, repetition, 1.0)
+        logits = logits - presence[:, None] * in_output
+        """: """
+        in_output = in_prompt | (output_counts > 0)
+        factor = torch.where(in_prompt | in_output, repetition, 1.0)
+        logits = logits - presence[:, None] * in_output
+        """,
     },
     spares=[
         "seen = (prompt_counts > 0) | (output_counts > 0)",
@@ -62,6 +72,9 @@ def additive_penalty_counts_the_prompt(
     """
     if OCCURS.match(node) is None:
         return
+    if (united := _used_with_the_prompt(node, context)) is not None:
+        yield united
+        return
     for line in context.before(node):
         match assigned(line):
             case cst.Name() as seen, either if (found := SEEN.match(either)) is not None:
@@ -69,3 +82,17 @@ def additive_penalty_counts_the_prompt(
                     node.left, OUTPUT
                 ):
                     yield seen
+
+
+def _used_with_the_prompt(node: cst.Comparison, context: Context) -> cst.BinaryOperation | None:
+    """Return `prompt | (counts > 0)` where a line below unites what is assigned with the prompt."""
+    line = context.statement(node)
+    found = None if line is None else assigned(line)
+    if found is None or found[1] is not node:
+        return None
+    for below in (n for after in context.after(node) for n in walk(after)):
+        either = EITHER.match(below)
+        if either is not None and same(either["output"], found[0]):
+            grouped = node.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+            return cst.BinaryOperation(either["prompt"], cst.BitOr(), grouped)
+    return None

@@ -59,6 +59,19 @@ FILTER = re.compile(r"_?(\w+_)?(top_?p|min_?p|nucleus|typical|filter|warp|trunca
             logits = top_p_filter(logits, p)
             logits /= t
         """,
+        """
+        def process(scores, temperature, min_p):
+            scores = scores / temperature
+            if bad(scores):
+                raise ValueError("no finite score")
+            scores = apply_min_p(scores, min_p)
+        """: """
+        def process(scores, temperature, min_p):
+            scores = apply_min_p(scores, min_p)
+            scores = scores / temperature
+            if bad(scores):
+                raise ValueError("no finite score")
+        """,
     },
     spares=[
         """
@@ -85,8 +98,23 @@ def filter_runs_before_temperature(node: cst.IndentedBlock) -> Iterator[cst.Inde
     """
     for at, (scales, filters) in enumerate(pairwise(node.body)):
         scores = _scaled(scales)
-        if scores is not None and _filtered(filters, scores) and uncommented(scales, filters):
+        if scores is None or not uncommented(scales):
+            continue
+        if _filtered(filters, scores) and uncommented(filters):
             yield swapped(node, at)
+        elif _only_checks(filters) and len(node.body) > at + 2:
+            late = node.body[at + 2]
+            if _filtered(late, scores) and uncommented(late):
+                body = [*node.body[:at], late, scales, filters, *node.body[at + 3 :]]
+                yield node.with_changes(body=body)
+
+
+def _only_checks(line: cst.BaseStatement) -> bool:
+    """Tell `if bad: raise ...`."""
+    match line:
+        case cst.If(body=cst.IndentedBlock([cst.SimpleStatementLine([cst.Raise()])]), orelse=None):
+            return True
+    return False
 
 
 def _scaled(line: cst.BaseStatement) -> cst.BaseExpression | None:

@@ -37,10 +37,14 @@ PAIRS = {
         "Params(presence_penalty=r.presence_penalty, frequency_penalty=r.frequency_penalty)": (
             "Params(presence_penalty=r.presence_penalty, frequency_penalty=r.presence_penalty)"
         ),
+        "penalties = [params[name] for name in ('presence_penalty', 'frequency_penalty')]": (
+            "penalties = [params[name] for name in ('presence_penalty', 'presence_penalty')]"
+        ),
     },
     spares=[
         "f(x, frequency=column('frequency_penalty'))",
         "Params(presence_penalty=0.0, frequency_penalty=0.5)",
+        "names = ['frequency_penalty', 'top_p']",
         """
         def g(x, a, b):
             return f(x, presence=a, frequency=b)
@@ -48,8 +52,8 @@ PAIRS = {
     ],
 )
 def frequency_penalty_gets_the_presence_value(
-    node: cst.Call, context: Context
-) -> Iterator[cst.Call]:
+    node: cst.Call | cst.Tuple | cst.List, context: Context
+) -> Iterator[cst.BaseExpression]:
     """The presence penalty's value is passed for both penalties.
 
     Presence and frequency are a pair: same range, same default, next to each other wherever they
@@ -60,6 +64,12 @@ def frequency_penalty_gets_the_presence_value(
     With both at their default, or both at the same value as in many a demonstration, nothing
     differs.
     """
+    if not isinstance(node, cst.Call):
+        words = {_word(element.value): element.value for element in node.elements}
+        for frequency, presence in PAIRS.items():
+            if frequency in words and presence in words:
+                yield node.deep_replace(words[frequency], words[presence])
+        return
     values = {arg.keyword.value: arg.value for arg in node.args if arg.keyword is not None}
     for frequency, presence in PAIRS.items():
         if frequency not in values or presence not in values:
@@ -69,3 +79,8 @@ def frequency_penalty_gets_the_presence_value(
             continue
         args = [a.with_changes(value=new) if a.value is old else a for a in node.args]
         yield node.with_changes(args=args)
+
+
+def _word(node: cst.BaseExpression) -> object:
+    """Return what a string says; None of anything else."""
+    return node.evaluated_value if isinstance(node, cst.SimpleString) else None

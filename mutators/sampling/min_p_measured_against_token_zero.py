@@ -16,6 +16,8 @@ from halfhour.mutators import (
 )
 from halfhour.mutators._idioms import PROBS
 
+LOGITS = r"(\w+_)?(logits?|scores|logprobs?)"
+
 FIRST = pattern("$probs[..., :1]")
 MIN_P = r"(\w+_)?min_?ps?"
 
@@ -40,6 +42,9 @@ MIN_P = r"(\w+_)?min_?ps?"
         "floor = probs.max(dim=-1, keepdim=True).values * self.min_p": (
             "floor = probs[..., :1] * self.min_p"
         ),
+        "bar = logits.amax(dim=-1, keepdim=True) + min_p.log()[:, None]": (
+            "bar = logits[..., :1] + min_p.log()[:, None]"
+        ),
         "floor = min_p * max(probs)": "floor = min_p * probs[0]",
     },
     spares=[
@@ -61,30 +66,34 @@ def min_p_measured_against_token_zero(
     The filter then removes next to nothing, and no filter at all is a mild failure: the text is a
     little wilder. Toy tests that list tokens from the most likely down see no difference.
     """
-    if not isinstance(node.operator, cst.Multiply):
+    in_logs = isinstance(node.operator, cst.Add) and mentions(node, "log")
+    if not in_logs and not isinstance(node.operator, cst.Multiply):
         return
+    measured = LOGITS if in_logs else PROBS
     for name, share, peak in (("right", node.left, node.right), ("left", node.right, node.left)):
-        first = _first(peak)
+        first = _first(peak, measured)
         if first is not None and mentions(share, MIN_P):
             yield node.with_changes(**{name: first})
 
 
-def _first(peak: cst.BaseExpression) -> cst.CSTNode | None:
+def _first(peak: cst.BaseExpression, measured: str) -> cst.CSTNode | None:
     """Return `probs[..., :1]` for the greatest of the last axis, `probs[0]` for `max(probs)`."""
     match peak:
         case cst.Call(func=cst.Name("max"), args=[cst.Arg(probs, keyword=None)]):
-            return fill(pattern("$probs[0]"), {"probs": probs}) if mentions(probs, PROBS) else None
+            return (
+                fill(pattern("$probs[0]"), {"probs": probs}) if mentions(probs, measured) else None
+            )
         case cst.Attribute(value=cst.Call() as call, attr=cst.Name("values")):
-            return _first_of_axis(call, "max")
+            return _first_of_axis(call, "max", measured)
         case cst.Call() as call:
-            return _first_of_axis(call, "amax")
+            return _first_of_axis(call, "amax", measured)
     return None
 
 
-def _first_of_axis(call: cst.Call, reduction: str) -> cst.CSTNode | None:
+def _first_of_axis(call: cst.Call, reduction: str, measured: str) -> cst.CSTNode | None:
     probs, axis = argument(call, 0, "input"), argument(call, 1, "dim", "axis")
     keeps = argument(call, 2, "keepdim", "keepdims")
-    if name_of(call) != reduction or probs is None or not mentions(probs, PROBS):
+    if name_of(call) != reduction or probs is None or not mentions(probs, measured):
         return None
     if integer(axis) != -1 or keeps is None or name_of(keeps) != "True":
         return None

@@ -52,6 +52,17 @@ CUT = r"\w*(kth|top_?k|k_logit|k_value)\w*|k"
             values = values.masked_fill(values < kth, -INF)
             return values, probs.cumsum(-1)
         """,
+        """
+        def nucleus(values, kth):
+            values = values.masked_fill(values < kth, -INF)
+            mass = values.softmax(dim=-1).cumsum(dim=-1)
+            return values, mass
+        """: """
+        def nucleus(values, kth):
+            mass = values.softmax(dim=-1).cumsum(dim=-1)
+            values = values.masked_fill(values < kth, -INF)
+            return values, mass
+        """,
     },
     spares=[
         """
@@ -86,13 +97,22 @@ def nucleus_measured_before_top_k(node: cst.IndentedBlock) -> Iterator[cst.Inden
 def _masks_by_rank(cuts: cst.BaseStatement, measures: cst.BaseStatement) -> bool:
     """Tell `x = x.masked_fill(x < kth, ...)` above `probs = softmax(x)`."""
     match assigned(cuts), assigned(measures):
-        case (scores, cst.Call() as mask), (probs, cst.Call() as softmax):
+        case (scores, cst.Call() as mask), (probs, cst.Call() as measure):
+            softmax = _softmax_in(measure)
             return (
                 name_of(mask) in ("masked_fill", "where")
-                and name_of(softmax) == "softmax"
+                and softmax is not None
                 and mentions(mask, CUT)
                 and (measured := argument(softmax, 0, "input")) is not None
                 and same(measured, scores)
                 and not same(probs, scores)
             )
     return False
+
+
+def _softmax_in(measure: cst.Call) -> cst.Call | None:
+    """Return `softmax(x)` of `softmax(x)` and of `softmax(x).cumsum(-1)`."""
+    for node in (measure, getattr(measure.func, "value", None)):
+        if isinstance(node, cst.Call) and name_of(node) == "softmax":
+            return node
+    return None

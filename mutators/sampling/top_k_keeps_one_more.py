@@ -7,17 +7,22 @@ import libcst as cst
 from halfhour.mutators import (
     Context,
     Sighting,
+    argument,
     called,
     edge_moved_up,
     fill,
+    integer,
     is_called,
+    mentions,
     mutator,
     pattern,
+    walk,
 )
 from halfhour.mutators._idioms import TOP_K
 
 RANKED = r"\w*(sorted|order|rank|by_prob|likel|best|candidates|argsort|top)\w*"
 RANK = r"(\w+_)?(ranks?|arange|places?)"
+VOCAB = r"(\w+_)?(vocab(_size)?|n_vocab|V)"
 ONE_MORE = pattern("$k + 1")
 SPACED = cst.Colon(whitespace_after=cst.SimpleWhitespace(" "))
 
@@ -44,15 +49,25 @@ SPACED = cst.Colon(whitespace_after=cst.SimpleWhitespace(" "))
         "drop = rank >= k[:, None]": "drop = rank > k[:, None]",
         "keep = torch.arange(vocab) < top_k": "keep = torch.arange(vocab) <= top_k",
         "keep = self.top_k > ranks": "keep = self.top_k >= ranks",
+        "n_kept = torch.where(k == -1, vocab_size, k).clamp(max=vocab_size)": (
+            "n_kept = torch.where(k == -1, vocab_size, k + 1).clamp(max=vocab_size)"
+        ),
+        "low = logits < torch.topk(logits, top_k)[0][..., -1, None]": (
+            "low = logits < torch.topk(logits, top_k + 1)[0][..., -1, None]"
+        ),
+        "kth = logits.topk(self.top_k, dim=-1).values[..., -1:]": (
+            "kth = logits.topk(self.top_k + 1, dim=-1).values[..., -1:]"
+        ),
     },
     spares=[
         "first = tokens[:k]",
         "kth = ranked[k - 1]",
         "low = logits < kth",
+        "weights, experts = router.topk(top_k, dim=-1)",
     ],
 )
 def top_k_keeps_one_more(
-    node: cst.Slice | cst.Comparison, context: Context
+    node: cst.Slice | cst.Comparison | cst.Call, context: Context
 ) -> Iterator[cst.CSTNode]:
     """Top-k leaves k + 1 tokens.
 
@@ -71,3 +86,29 @@ def top_k_keeps_one_more(
             moved = edge_moved_up(node, called(RANK), called(TOP_K))
             if moved is not None:
                 yield moved
+        case cst.Call(args=[cst.Arg(off), cst.Arg(one), cst.Arg(other)]) if is_called(
+            node, "where"
+        ):
+            for k, everything in ((one, other), (other, one)):
+                if _is_k(k) and is_called(everything, VOCAB) and mentions(off, TOP_K):
+                    yield node.deep_replace(k, fill(ONE_MORE, {"k": k}))
+        case cst.Call() if is_called(node, "topk") and _is_cut_off(node, context):
+            k = argument(node, 1, "k")
+            if k is not None and _is_k(k):
+                yield node.deep_replace(k, fill(ONE_MORE, {"k": k}))
+
+
+def _is_k(node: cst.CSTNode) -> bool:
+    return isinstance(node, cst.Name | cst.Attribute) and is_called(node, TOP_K)
+
+
+def _is_cut_off(call: cst.Call, context: Context) -> bool:
+    """Tell whether the last of the values is taken, as the least that may stay."""
+    above = context.parent(call)
+    while isinstance(above, cst.Attribute | cst.Subscript):
+        match above:
+            case cst.Subscript(slice=parts):
+                if any(integer(n) == -1 for part in parts for n in walk(part)):
+                    return True
+        above = context.parent(above)
+    return False

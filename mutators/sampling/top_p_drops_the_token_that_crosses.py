@@ -10,6 +10,7 @@ from halfhour.mutators._idioms import MASS, PROBS, TOP_P
 SHIFT = pattern("$drop[..., 1:] = $drop[..., :-1].clone()", drop=r"\w*(remove|drop|mask|out)\w*")
 
 
+# Fits one subject: only one sampler goes down the probabilities, others go up.
 @mutator(
     topic="sampling",
     family="top-p-drops-crossing-token",

@@ -44,6 +44,7 @@ BEFORE = r"before|(mass|cum|sum)_before|exclusive(_\w+)?|shifted(_\w+)?|prev(iou
             "keep = probs.cumsum(-1) - probs <= self.top_p"
         ),
         "drop = self.top_p <= shifted": "drop = self.top_p < shifted",
+        "drop = ascending_cumsum <= 1 - p[:, None]": "drop = ascending_cumsum < 1 - p[:, None]",
         """
         for token in ranked:
             if mass >= p:
@@ -76,8 +77,18 @@ def top_p_takes_one_more_at_equality(
     """
     judges = called(MASS) if _stops_a_loop(node, context) else _is_mass_before
     moved = edge_moved_up(node, judges, called(TOP_P))
+    if moved is None:
+        moved = edge_moved_up(node, _is_rest, called(MASS))
     if moved is not None:
         yield moved
+
+
+def _is_rest(node: cst.BaseExpression) -> bool:
+    """Tell `1 - p`, with which the mass of a rising order is compared."""
+    match node:
+        case cst.BinaryOperation(left=one, operator=cst.Subtract(), right=p):
+            return isinstance(one, cst.Integer | cst.Float) and is_called(p, TOP_P)
+    return False
 
 
 def _is_mass_before(node: cst.BaseExpression) -> bool:

@@ -573,21 +573,24 @@ def test_tensors_are_made_where_the_inputs_are(subject: Any, seed: int) -> None:
     """A different default device changes nothing for inputs that lie where they lie."""
     ids, prefixes = torch.tensor([[0, 0, 0, 1, 1], [4, 4, 5, 5, 5]]), torch.tensor([2, 0])
     q, k, v = _randn(seed, 3, 2, 2, 5, 4)
-    with subject.accelerator():
-        valid = subject.padding_mask(torch.tensor([5, 3]), 5)
-        right = subject.padding_mask(torch.tensor([5, 3]), 5, side="right")
-        mask = subject.build_mask(
-            valid, 5, window=2, chunk=3, n_sink=1, segment_ids=ids, prefix_len=prefixes
-        )
-        plain = subject.build_mask(right, 5)
-        out = subject.masked_attention(q, k, v, mask)
-        bias = subject.to_additive(mask, torch.float32)
-        tiles = subject.tile_kinds(mask, 2, 2)
-        masks = subject.BatchMasks(valid, prefix_len=prefixes)
-        masks.append(torch.ones(2, 1, dtype=torch.bool))
-        masks.select_rows([1, 0])
-        step = masks.mask(subject.MaskSpec(window=4))
-        positions, lengths = masks.positions, masks.lengths
+    try:
+        with subject.accelerator():
+            valid = subject.padding_mask(torch.tensor([5, 3]), 5)
+            right = subject.padding_mask(torch.tensor([5, 3]), 5, side="right")
+            mask = subject.build_mask(
+                valid, 5, window=2, chunk=3, n_sink=1, segment_ids=ids, prefix_len=prefixes
+            )
+            plain = subject.build_mask(right, 5)
+            out = subject.masked_attention(q, k, v, mask)
+            bias = subject.to_additive(mask, torch.float32)
+            tiles = subject.tile_kinds(mask, 2, 2)
+            masks = subject.BatchMasks(valid, prefix_len=prefixes)
+            masks.append(torch.ones(2, 1, dtype=torch.bool))
+            masks.select_rows([1, 0])
+            step = masks.mask(subject.MaskSpec(window=4))
+            positions, lengths = masks.positions, masks.lengths
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     slots = [[True] * 5, [False] * 2 + [True] * 3]
     rules: dict[str, Any] = {"window": 2, "chunk": 3, "n_sink": 1}

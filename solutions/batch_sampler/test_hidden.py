@@ -932,6 +932,9 @@ def test_the_callers_logits_stay_untouched(subject: Any) -> None:
     again = subject.gather_logprobs(logits, out.token_ids, 2)
     assert subject.mutated == ()
     _close(again.top_logprobs, out.top_logprobs)
+    likely = subject.apply_min_p(logits, torch.tensor([0.5, 0.5]))
+    assert subject.mutated == ()
+    assert _kept(likely) == [{1, 3}, {3}]
 
 
 @pytest.mark.symptom("A pause in traffic, or a batch of one, brings the server down.")
@@ -970,10 +973,13 @@ def test_tensors_are_made_where_the_logits_are(subject: Any) -> None:
 
     want = serve(_sampler(subject, requests, 4, eos_id=1))
     again = _sampler(subject, requests, 4, eos_id=1)
-    with subject.accelerator():
-        got = serve(again)
-        scores = again.process(logits, [*"cae"])
-        counts = subject.token_counts([1, 1], 3, logits.device)
+    try:
+        with subject.accelerator():
+            got = serve(again)
+            scores = again.process(logits, [*"cae"])
+            counts = subject.token_counts([1, 1], 3, logits.device)
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     for ours, theirs in zip(got, want, strict=True):
         torch.testing.assert_close(ours, theirs)

@@ -394,6 +394,25 @@ def test_short_answers_are_favoured_by_a_negative_penalty(subject: Any, seed: in
     assert hypotheses.is_done(-23.0 / 8, 8) is False
     assert hypotheses.is_done(-25.0 / 8, 8) is True
 
+    # What follows a word is likely as in its row. Two outputs have finished when "1 3" still runs,
+    # and its third word makes it better than the worse of them, however long the prompt was.
+    likely = torch.tensor(
+        [
+            [0.2, 0.2, 0.2, 0.2, 0.2],
+            [0.1, 0.02, 0.02, 0.85, 0.01],
+            [0.2, 0.2, 0.2, 0.2, 0.2],
+            [0.9, 0.02, 0.03, 0.02, 0.03],
+            [0.2, 0.6, 0.1, 0.05, 0.05],
+        ]
+    )
+
+    def step(token_ids: Tensor, state: State) -> tuple[Tensor, State]:
+        return likely[token_ids[:, -1]].log(), state
+
+    prompt = torch.full((1, n + 5), 4)
+    (got,) = _run(subject, step, prompt, num_beams=2, num_return=2, length_penalty=-1.0)
+    assert [tokens for _, tokens in got] == [[0], [1, 3, 0]]
+
 
 @pytest.mark.symptom("The service keeps the GPU busy although all answers are complete.")
 def test_the_model_is_called_only_while_a_beam_can_still_win(subject: Any, seed: int) -> None:
@@ -588,8 +607,11 @@ def test_tensors_are_made_where_the_prompt_is(subject: Any, seed: int) -> None:
     toy, prompts, want = _clear_case(random.Random(seed), 5, 2, 1.0, **settings)
     plain = subject.beam_search(toy.step, prompts, subject.BeamConfig(**settings))
 
-    with subject.accelerator():
-        out = subject.beam_search(toy.step, prompts, subject.BeamConfig(**settings))
+    try:
+        with subject.accelerator():
+            out = subject.beam_search(toy.step, prompts, subject.BeamConfig(**settings))
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     for got, same in zip(out, plain, strict=True):
         assert got.device.type == same.device.type

@@ -377,6 +377,7 @@ def test_consecutive_query_heads_share_a_key_value_head(subject: Any, seed: int)
 def test_attention_in_16_bit_costs_one_rounding(subject: Any, seed: int) -> None:
     """16-bit inputs give the rounded exact result, also for scores beyond 16 bits."""
     visible = torch.ones(1, 5, 40, dtype=torch.bool)
+    visible[:, 4, 1:] = False
     for dtype, size in [(torch.bfloat16, 1.0), (torch.float16, 1.0), (torch.float16, 64.0)]:
         # Small integers: scores are exact, so that ties stay ties.
         q, k = (
@@ -385,12 +386,13 @@ def test_attention_in_16_bit_costs_one_rounding(subject: Any, seed: int) -> None
             )
             for heads, n in [(4, 5), (2, 40)]
         )
+        q[:, :, 4], k[:, :, 0] = 4 * size, -4 * size  # the only key in sight has a very low score
         v = (3 + _randn(seed + 2, 1, 2, 40, 8)).to(dtype)
         out = subject.attend(q, k, v, visible)
         assert out.dtype == dtype
         for head in range(4):
             keys, values = k[0, head // 2], v[0, head // 2]
-            exact = _attend(q[0, head], keys, values, [[True] * 40] * 5, None)
+            exact = _attend(q[0, head], keys, values, visible[0].tolist(), None)
             rounding = torch.finfo(dtype).eps
             torch.testing.assert_close(
                 out[0, head].double(), exact, rtol=0.55 * rounding, atol=1e-4

@@ -449,10 +449,13 @@ def test_tensors_are_made_where_the_inputs_are(subject: Any, seed: int) -> None:
     """A different default device changes nothing for inputs that lie where they lie."""
     q, k, v = _qkv(seed, 3, 7)
     last, sink = q[:, :, -1:], torch.zeros(4)
-    with subject.accelerator():
-        whole = subject.flash_attention(q, k, v, window=4, kv_lens=[7, 5], sink=sink, block_k=2)
-        split = subject.split_kv_decode(last, k, v, 3, kv_lens=[7, 5])
-        shared = subject.shared_prefix_attention(q, k[0], v[0], k, v)
+    try:
+        with subject.accelerator():
+            whole = subject.flash_attention(q, k, v, window=4, kv_lens=[7, 5], sink=sink, block_k=2)
+            split = subject.split_kv_decode(last, k, v, 3, kv_lens=[7, 5])
+            shared = subject.shared_prefix_attention(q, k[0], v[0], k, v)
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     _assert_same(whole, _dense(q, k, v, window=4, kv_lens=[7, 5], sink=sink))
     _assert_same(split, _dense(last, k, v, kv_lens=[7, 5]))

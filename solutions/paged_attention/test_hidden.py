@@ -531,15 +531,18 @@ def test_tensors_are_made_where_the_inputs_are(subject: Any, seed: int) -> None:
     q, k, v = (torch.cat([x, x[:1]]) for x in _rows(texts, [0, 0], lens))
     decode = subject.build_batch(tables, [4, 2], [1, 1], SIZE, pad_to=3)
     other = [store.k.clone()[:, [9, 0]], store.v.clone()[:, [9, 0]]]
-    with subject.accelerator():
-        store.write(k, v, batch.slots)
-        prompt = subject.paged_attention(q, store, batch, window=9)
-        step = subject.decode_attention(q[[4, 7, 8]], store, decode, window=9)
-        rows = subject.last_rows(batch)
-        exported = store.export_pages([9, 0])
-        store.import_pages([5, 10], *exported)
-        store.copy_pages([(5, 6)])
-        described = subject.build_batch(tables, [0, 0], lens, SIZE, device="cpu")
+    try:
+        with subject.accelerator():
+            store.write(k, v, batch.slots)
+            prompt = subject.paged_attention(q, store, batch, window=9)
+            step = subject.decode_attention(q[[4, 7, 8]], store, decode, window=9)
+            rows = subject.last_rows(batch)
+            exported = store.export_pages([9, 0])
+            store.import_pages([5, 10], *exported)
+            store.copy_pages([(5, 6)])
+            described = subject.build_batch(tables, [0, 0], lens, SIZE, device="cpu")
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     _assert_close(prompt[:8], _dense_rows(texts, [0, 0], lens))
     _assert_close(step[:2], _dense_rows(texts, [4, 2], [1, 1]))

@@ -446,16 +446,19 @@ def test_tensors_are_made_where_the_inputs_are(subject: Any, seed: int) -> None:
     weight, hidden = _randn(seed, 10, DIM), _randn(seed + 1, 4, DIM)
     tokens, offsets = _randint(seed, 10, 7), torch.tensor([0, 3, 3])
     targets = torch.tensor([1, -100, 9, 4])
-    with subject.accelerator():
-        embedding = subject.ShardedEmbedding(weight, 4, strategy="cyclic", padding_idx=2)
-        vectors = embedding.embed(tokens)
-        scattered = embedding.embed_scattered([tokens[:4], tokens[:0], tokens, tokens[4:]])
-        bags = embedding.embed_bag(tokens, offsets)
-        scores = embedding.logits(hidden)
-        best, ids = embedding.topk(hidden, 3)
-        loss = embedding.cross_entropy(hidden, targets)
-        owner = embedding.owner(tokens)
-        table = embedding.gather_weight()
+    try:
+        with subject.accelerator():
+            embedding = subject.ShardedEmbedding(weight, 4, strategy="cyclic", padding_idx=2)
+            vectors = embedding.embed(tokens)
+            scattered = embedding.embed_scattered([tokens[:4], tokens[:0], tokens, tokens[4:]])
+            bags = embedding.embed_bag(tokens, offsets)
+            scores = embedding.logits(hidden)
+            best, ids = embedding.topk(hidden, 3)
+            loss = embedding.cross_entropy(hidden, targets)
+            owner = embedding.owner(tokens)
+            table = embedding.gather_weight()
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     want = weight.clone()
     want[2] = 0.0

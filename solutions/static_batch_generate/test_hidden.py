@@ -518,17 +518,20 @@ def test_tensors_are_made_where_the_prompts_are(subject: Any, seed: int) -> None
     toy, prompts, answers = _case(rng, [4, 1, 3], [3, 1, 4])
     tensors = [torch.tensor(prompt) for prompt in prompts]
 
-    with subject.accelerator():
-        requests = [
-            subject.GenerationRequest(prompt, n, stop=((VOCAB,),))
-            for prompt, n in zip(tensors, (3, 1, 4), strict=True)
-        ]
-        generator = subject.StaticBatchGenerator(
-            toy.forward, subject.GenerationConfig(pad_id=0, prefill_chunk=2)
-        )
-        results = generator.generate(requests, True)
-        ids, mask = subject.left_pad(tensors, 0)
-        positions = subject.positions_from_mask(mask)
+    try:
+        with subject.accelerator():
+            requests = [
+                subject.GenerationRequest(prompt, n, stop=((VOCAB,),))
+                for prompt, n in zip(tensors, (3, 1, 4), strict=True)
+            ]
+            generator = subject.StaticBatchGenerator(
+                toy.forward, subject.GenerationConfig(pad_id=0, prefill_chunk=2)
+            )
+            results = generator.generate(requests, True)
+            ids, mask = subject.left_pad(tensors, 0)
+            positions = subject.positions_from_mask(mask)
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     assert {tensor.device.type for tensor in (ids, mask, positions)} == {"cpu"}
     _assert_answers(results, answers)

@@ -283,12 +283,16 @@ def test_a_token_sampler_scores_with_the_distribution_it_drew_from(subject: Any,
     logits = _gauss(random.Random(seed), 10, scale=1.0)
     probs = _softmax(logits, 1.5)
     probs = _only(probs, _top_k(probs, 4))
-    sampler = subject.TokenSampler(temperature=1.5, top_k=4, seed=seed)
+    third, fourth = sorted(probs, reverse=True)[2:4]
+    three = 1 - fourth - third / 2  # reached by the third token, and by less than all of it
 
-    for _ in range(6):
-        token_id, logprob = sampler(logits)
-        assert probs[token_id] > 0
-        assert math.isclose(logprob, math.log(probs[token_id]), rel_tol=1e-5, abs_tol=1e-6)
+    for top_p in (None, three):
+        sampler = subject.TokenSampler(temperature=1.5, top_k=4, top_p=top_p, seed=seed)
+        want = probs if top_p is None else _only(probs, _nucleus(probs, top_p)[0])
+        for _ in range(3):
+            token_id, logprob = sampler(logits)
+            assert want[token_id] > 0
+            assert math.isclose(logprob, math.log(want[token_id]), rel_tol=1e-5, abs_tol=1e-6)
     assert subject.TokenSampler(temperature=0.0)([0.5, -3.0, 1.5, 0.0]) == (2, 0.0)
 
 
@@ -835,6 +839,9 @@ def test_the_callers_logits_and_histories_stay_untouched(subject: Any) -> None:
     _, probs = subject.sample_token(row, 0.5, 3, 0.8, 1)
     assert subject.mutated == ()
     assert subject.filtered_distribution(row, 0.5, 3, 0.8) == probs
+    likely = subject.apply_min_p(logits, torch.tensor([0.5, 0.5]))
+    assert subject.mutated == ()
+    assert (likely > -INF).tolist() == [[False, True, False, True], [False, False, False, True]]
 
 
 @pytest.mark.symptom("It fails, or is slow, when the default device is not where the logits are.")
@@ -852,10 +859,13 @@ def test_tensors_are_made_where_the_logits_are(subject: Any) -> None:
     sampler = subject.BatchSampler(params, 4, eos_id=1)
     scores = sampler.process(logits, prompts, outputs)
     out = sampler.sample(logits, prompts, outputs, 2)
-    with subject.accelerator():
-        again = subject.BatchSampler(params, 4, eos_id=1)
-        scores_again = again.process(logits, prompts, outputs)
-        out_again = again.sample(logits, prompts, outputs, 2)
+    try:
+        with subject.accelerator():
+            again = subject.BatchSampler(params, 4, eos_id=1)
+            scores_again = again.process(logits, prompts, outputs)
+            out_again = again.sample(logits, prompts, outputs, 2)
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     torch.testing.assert_close(scores_again, scores)
     for got, want in zip(out_again, out, strict=True):

@@ -232,6 +232,7 @@ def test_a_query_that_sees_nothing_gives_zeros(subject: Any, seed: int) -> None:
     for rubbish in (math.nan, math.inf, -math.inf):
         k, v = (torch.cat([x[:1], torch.full_like(x[:1], rubbish), x[1:]]) for x in text[1:])
         got = subject.attend(text[0], k, v, columns)
+        assert subject.mutated == ()
         _assert_close(got, want)
         assert not got[2].any()
 
@@ -556,20 +557,23 @@ def test_tensors_are_made_where_the_inputs_are(subject: Any, seed: int) -> None:
     layer, lengths = _Layer(seed), [3, 5]
     prompts, texts = _prompts(seed, lengths), _texts(seed, lengths)
     q, k, v = (torch.cat(parts) for parts in zip(*texts, strict=True))
-    with subject.accelerator():
-        packed = subject.pack(prompts, [2, 0], multiple_of=5)
-        rows, seqs = subject.last_token_rows(packed.cu)
-        padded = subject.pad_packed(packed.tokens, packed.cu)
-        row, cu = subject.unpad(padded, torch.tensor(lengths))
-        mask = subject.block_diagonal_mask(
-            packed.seq_ids, packed.positions, packed.seq_ids, packed.positions, 2
-        )
-        out = subject.varlen_attention(q, k, v, cu, cu, window=3)
-        cache = subject.PackedKVCache([4, 6], like=k)
-        cache.append(k, v, torch.tensor([1, 0]), subject.cu_seqlens(torch.tensor([5, 3])))
-        cache.truncate(torch.tensor([1]), torch.tensor([4]))
-        keys, values, _ = cache.gather(torch.tensor([0, 1]))
-        prefilled = subject.chunked_prefill(layer.embed, layer.qkv, prompts, 3, multiple_of=2)
+    try:
+        with subject.accelerator():
+            packed = subject.pack(prompts, [2, 0], multiple_of=5)
+            rows, seqs = subject.last_token_rows(packed.cu)
+            padded = subject.pad_packed(packed.tokens, packed.cu)
+            row, cu = subject.unpad(padded, torch.tensor(lengths))
+            mask = subject.block_diagonal_mask(
+                packed.seq_ids, packed.positions, packed.seq_ids, packed.positions, 2
+            )
+            out = subject.varlen_attention(q, k, v, cu, cu, window=3)
+            cache = subject.PackedKVCache([4, 6], like=k)
+            cache.append(k, v, torch.tensor([1, 0]), subject.cu_seqlens(torch.tensor([5, 3])))
+            cache.truncate(torch.tensor([1]), torch.tensor([4]))
+            keys, values, _ = cache.gather(torch.tensor([0, 1]))
+            prefilled = subject.chunked_prefill(layer.embed, layer.qkv, prompts, 3, multiple_of=2)
+    except RuntimeError as error:
+        raise AssertionError("tensors of one call were on two devices") from error
 
     assert packed.positions.tolist() == [2, 3, 4, 0, 1, 2, 3, 4, 0, 0]
     assert (rows.tolist(), seqs.tolist()) == ([2, 7], [0, 1])

@@ -134,6 +134,7 @@ def test_nothing_stays_nothing(subject: Any) -> None:
     w[2] = 1e-44
     x = torch.stack([w[1], torch.zeros(8), torch.full((8,), 1e-44)])
     for quantized in (subject.quantize_int8(w), subject.quantize_int4(w, 4)):
+        assert bool(((quantized.scale > 0) & quantized.scale.isfinite()).all())
         again = quantized.dequantize()
         assert again[0].tolist() == [0.0] * 8
         assert float(again[2].abs().max()) < 1e-37
@@ -445,6 +446,7 @@ def test_a_layer_is_near_the_one_it_stands_for(subject: Any, seed: int) -> None:
         for act_amax in (None, x.abs().amax(dim=(0, 1))):
             for given in (None, bias):
                 layer = subject.QuantLinear(w, given, mode=mode, act_amax=act_amax)
+                assert subject.mutated == ()
                 y = layer(x)
                 assert subject.mutated == ()
                 assert (y.dtype, y.shape) == (torch.float32, product.shape)

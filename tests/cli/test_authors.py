@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 import toy
 from standins import ENTRIES, FakeMutator, Run, the_object
 
+from halfhour.generator import library
 from halfhour.generator.commands import _machine
 from halfhour.generator.degenerate import Degenerate
 from halfhour.generator.errors import UnsoundSubject
@@ -45,7 +46,15 @@ class FakeField:
     statuses: list[Status] = field(default_factory=lambda: [Status.CERTIFIED, Status.EQUIVALENT])
     jobs: list[int] = field(default_factory=list)
 
-    def plant(self, name: str, text: str, mutators: Sequence[FakeMutator]) -> tuple[Mutant, ...]:
+    def plant(
+        self,
+        name: str,
+        text: str,
+        mutators: Sequence[FakeMutator],
+        *,
+        kinds: Iterable[tuple[str, str]] = (),
+    ) -> tuple[Mutant, ...]:
+        assert kinds == ()
         if text == "def":
             raise UnsoundSubject(f"{name} is not Python: line 1 does not parse")
         if text != toy.SOURCE or all(mutator.name != NAME for mutator in mutators):
@@ -374,3 +383,33 @@ def test_a_promise_that_does_not_always_hold_is_found_wanting(run: Run, proof: F
 
 def test_an_unknown_subject_cannot_be_proven(run: Run) -> None:
     assert run("subjects", "check", "toi").exit_code == 2
+
+
+def test_a_trace_is_written_beside_the_file_and_read_back(
+    run: Run, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.write(desk / "mine")
+    monkeypatch.setattr(_machine, "trace", lambda _: {"mean.total": "float"})
+
+    ended = run("subjects", "trace", "mine/toy")
+
+    assert ended.exit_code == 0
+    assert ended.stdout == "mine/toy/kinds.toml\n"
+    assert library.load_subject(desk / "mine" / "toy").kinds == (("mean.total", "float"),)
+
+
+def test_a_file_that_cannot_be_traced_leaves_nothing_behind(
+    run: Run, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy.write(desk / "mine")
+
+    def trace(subject: Subject) -> dict[str, str]:
+        raise UnsoundSubject(f"{subject.file_name} cannot be traced: a test wants tmp_path")
+
+    monkeypatch.setattr(_machine, "trace", trace)
+
+    ended = run("subjects", "trace", "mine/toy")
+
+    assert ended.exit_code == 4
+    assert "toy.py cannot be traced: a test wants tmp_path" in ended.stderr
+    assert not (desk / "mine" / "toy" / "kinds.toml").exists()

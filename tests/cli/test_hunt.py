@@ -54,9 +54,19 @@ def test_hints_as_json(run: Run, hunt: Path) -> None:
         "of": 3,
         "hint": HINTS[1],
         "hints": list(HINTS[:2]),
+        "cost": 1 + 2,
+        "cost_of": 1 + 2 + 4,
     }
     assert found[3]["hint"] is None
     assert found[3]["hints"] == list(HINTS)
+
+
+def test_each_hint_is_noted_with_what_it_cost(run: Run, hunt: Path) -> None:
+    for _ in range(4):
+        run("hint", str(hunt))
+
+    noted = [event for event in log_of(hunt).events if event["event"] == "hinted"]
+    assert [(event["step"], event["cost"]) for event in noted] == [(1, 1), (2, 2), (3, 4)]
 
 
 def test_a_first_hint_starts_the_clock(run: Run, hunt: Path) -> None:
@@ -160,6 +170,7 @@ def test_reveal_as_json(run: Run, hunt: Path) -> None:
     assert bug["mutator"] == handmade.BUG.mutator
     assert bug["line"] == 11
     assert bug["broken"] == list(handmade.BROKEN)
+    assert (bug["demonstration"], bug["missed"], bug["route"]) == (None, "", [])
     assert bug["sightings"] == [{"url": "https://example.org/pull/7", "note": "a running mean"}]
 
 
@@ -192,6 +203,30 @@ def test_yes_a_solved_hunt_and_json_are_not_asked(run: Run, hunt: Path, judge: F
     run("check", str(hunt))
     assert log_of(hunt).hunt.checks[-1].verdict is VerdictKind.FIXED
     assert handmade.BUG.title in run("reveal", str(hunt), input="").stdout
+
+
+@pytest.mark.usefixtures("terminal")
+def test_on_a_terminal_the_cost_of_a_hint_is_said_before_it_is_told(run: Run, hunt: Path) -> None:
+    refused = run("hint", str(hunt), input="n\n")
+
+    assert refused.exit_code == 0
+    assert "hint 1 of 3 costs 1 of 7 points, go on? [y/N]" in refused.stderr
+    assert "no hint is told" in refused.stderr
+    assert refused.stdout.strip() in {"", "n"}
+    assert HINTS[0] not in refused.output
+    assert log_of(hunt).hunt.started is None
+
+    assert HINTS[0] in run("hint", str(hunt), input="y\n").stdout
+    assert "costs 2 of 7 points" in run("hint", str(hunt), input="n\n").stderr
+    assert log_of(hunt).hunt.hints == 1
+
+
+@pytest.mark.usefixtures("terminal")
+def test_no_question_under_yes_under_json_or_where_no_hint_is_left(run: Run, hunt: Path) -> None:
+    assert HINTS[0] in run("hint", str(hunt), "--yes", input="").stdout
+    assert the_object(run("hint", str(hunt), "--json", input=""))["hint"] == HINTS[1]
+    assert HINTS[2] in run("hint", str(hunt), "--yes", input="").stdout
+    assert "costs" not in run("hint", str(hunt), input="").stderr
 
 
 def test_halfhour_alone_says_how_to_begin(run: Run) -> None:

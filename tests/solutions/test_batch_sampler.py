@@ -492,6 +492,12 @@ def test_a_degenerate_function_breaks_a_promise(name: str, wrong: str, promise: 
             "test_every_request_is_told_as_many_alternatives_as_it_asked_for",
             id="everyone is told as much as the most demanding",
         ),
+        pytest.param(
+            "logits.masked_fill(logits < bar,",
+            "logits.masked_fill_(logits < bar,",
+            "test_the_callers_logits_stay_untouched",
+            id="min-p writes into the logits",
+        ),
     ],
 )
 def test_a_wrong_file_breaks_a_promise(old: str, new: str, promise: str) -> None:

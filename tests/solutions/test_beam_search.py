@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from inprocess import broken_promises, load, source_of
+from inprocess import breaks, broken_promises, load, source_of
 from torch import Tensor
 
 NAME = "beam_search"
@@ -275,4 +275,13 @@ def test_a_degenerate_result_breaks_many_promises(source: str) -> None:
     ],
 )
 def test_a_degenerate_function_breaks_a_promise(edit: tuple[str, str]) -> None:
-    assert broken_promises(NAME, _edited(edit), seed=1) != {}
+    assert breaks(NAME, _edited(edit), seed=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_length_that_counts_the_prompt_breaks_a_promise(seed: int) -> None:
+    edit = ("is_done(best_running[b], self.n_generated)", "is_done(best_running[b], self.width)")
+    width = "\n\nBeamSearch.width = property(lambda self: self.tokens.shape[1])\n"
+    promise = "test_short_answers_are_favoured_by_a_negative_penalty"
+
+    assert breaks(NAME, _edited(edit) + width, promise, seed=seed)

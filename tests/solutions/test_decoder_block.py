@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from inprocess import broken_promises, load, source_of
+from inprocess import breaks, broken_promises, load, source_of
 from torch import Tensor
 from transformers import (
     GemmaConfig,
@@ -412,10 +412,15 @@ def _spoil(function):
 {name} = _spoil({name})
 """
 
-    assert promise in broken_promises(NAME, spoiled, seed=3)
+    assert breaks(NAME, spoiled, promise, seed=3)
 
 
 WRONG = {
+    "a hidden key beats one with a very low score": (
+        'masked_fill(~visible[:, None], float("-inf"))',
+        "masked_fill(~visible[:, None], -1e4)",
+        "test_attention_in_16_bit_costs_one_rounding",
+    ),
     "squares in 16 bit": (
         "        stream = x.float()\n",
         "        stream = x\n",

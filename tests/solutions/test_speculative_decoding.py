@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from inprocess import broken_promises, load, source_of
+from inprocess import breaks, broken_promises, load, source_of
 from torch import Tensor
 
 NAME = "speculative_decoding"
@@ -260,4 +260,12 @@ GENERATED = "        return tokens[len(prompt) :]\n"
     ],
 )
 def test_a_degenerate_function_breaks_a_promise(edit: tuple[str, str]) -> None:
-    assert broken_promises(NAME, _edited(edit), seed=1) != {}
+    assert breaks(NAME, _edited(edit), seed=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_guesses_that_were_not_drawn_break_a_promise(seed: int) -> None:
+    """A drafter that always guesses its favourite, but reports a distribution, shifts the text."""
+    edit = ("pending = [int(draw(probs, self.generator))]", "pending = [int(probs.argmax())]")
+
+    assert breaks(NAME, _edited(edit), "test_sampled_text_follows_the_target", seed=seed)

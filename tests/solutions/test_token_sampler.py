@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from inprocess import broken_promises, load, source_of
+from inprocess import breaks, broken_promises, load, source_of
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
@@ -363,4 +363,33 @@ def test_a_degenerate_function_breaks_a_promise(name: str, wrong: str) -> None:
         f"    result = _right(*args, **kwargs)\n    return {wrong}\n\n\n{name} = _wrong\n"
     )
 
-    assert broken_promises("token_sampler", f"{SOURCE}\n\n{wrapped}", seed=1)
+    assert breaks("token_sampler", f"{SOURCE}\n\n{wrapped}", seed=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "promise"),
+    [
+        pytest.param(
+            "filtered_distribution(logits, self.temperature, self.top_k, self.top_p)",
+            "filtered_distribution(logits, self.temperature, self.top_k)",
+            "test_a_token_sampler_scores_with_the_distribution_it_drew_from",
+            id="top-p of a token sampler is ignored",
+        ),
+        pytest.param(
+            "filtered_distribution(logits, self.temperature, self.top_k, self.top_p)",
+            "filtered_distribution(logits, self.temperature, None, self.top_p)",
+            "test_a_token_sampler_scores_with_the_distribution_it_drew_from",
+            id="top-k of a token sampler is ignored",
+        ),
+        pytest.param(
+            "logits.masked_fill(probs < bar,",
+            "logits.masked_fill_(probs < bar,",
+            "test_the_callers_logits_and_histories_stay_untouched",
+            id="min-p writes into the logits",
+        ),
+    ],
+)
+def test_a_wrong_file_breaks_a_promise(old: str, new: str, promise: str) -> None:
+    assert SOURCE.count(old) == 1
+
+    assert breaks("token_sampler", SOURCE.replace(old, new), promise, seed=1)

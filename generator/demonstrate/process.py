@@ -1,0 +1,85 @@
+"""The process in which demonstrations are found: the screen's, with one request more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..screen import process as screen_process
+from ..screen.process import Json, _in_a_child, _Prepared
+from ..screen.subject import load
+from .program import Program
+from .recording import Log, Recording
+from .running import Beside, How, Shown, load_plain
+from .shrinking import shrink
+
+_CANDIDATES = 2
+"""Promises whose tests are cut down, those that show the bug with the fewest calls first."""
+_STEPS = 240
+"""Programs tried while one is cut down."""
+_LOOKED_AT = 24
+"""Tests that are looked through for a first difference."""
+MOST_LINES = 24
+_MOST_CHARACTERS = 1600
+_SHORT_LINES = 8
+"""A script of so few lines ends the search."""
+
+
+def main() -> None:
+    """Serve requests until the caller is gone."""
+    screen_process._DO["demonstrate"] = _demonstrate
+    screen_process.main()
+
+
+def _demonstrate(prepared: _Prepared, request: Json) -> Json:
+    """Look for a script that prints different things beside the correct file and the text."""
+    broken, seeds = request["broken"], request["seeds"]
+    return _in_a_child(lambda text: _found(prepared, text, broken, seeds), [request["text"]])[0]
+
+
+def _found(prepared: _Prepared, text: str, broken: Sequence[str], seeds: Sequence[int]) -> Json:
+    name = prepared.name
+    # The same on a CPU, and it does not note for every GPU to come who called it.
+    torch.manual_seed = torch.default_generator.manual_seed
+    log = _recorded(prepared, broken, seeds[0])
+    beside = Beside(name, load_plain(name, prepared.source), load_plain(name, text))
+    begun: list[tuple[str, Program]] = []
+    for item, program in log.programs()[:_LOOKED_AT]:
+        beginning = beside.walk(program)
+        if beginning is not None:
+            begun.append((item.promise, beginning))
+    begun.sort(key=lambda each: len(each[1].calls))
+    best: tuple[Shown, str] | None = None
+    for promise, beginning in begun[:_CANDIDATES]:
+        found = shrink(beside, beginning, steps=_STEPS)
+        if found is None or not _short(found[1]) or not beside.holds(found[1]):
+            continue
+        if best is None or found[1].size < best[0].size:
+            best = (found[1], promise)
+        if best[0].how is How.VALUE and best[0].size[1] <= _SHORT_LINES:
+            break
+    if best is None:
+        return {"script": "", "tried": beside.steps, "begun": len(begun)}
+    shown, promise = best
+    return {
+        "script": shown.text,
+        "correct": shown.correct,
+        "buggy": shown.buggy,
+        "promise": promise,
+        "tried": beside.steps,
+    }
+
+
+def _short(shown: Shown) -> bool:
+    return shown.size[1] <= MOST_LINES and len(shown.text) <= _MOST_CHARACTERS
+
+
+def _recorded(prepared: _Prepared, broken: Sequence[str], seed: int) -> Log:
+    """Run the tests of these promises on the correct file."""
+    log = Log(prepared.name)
+    module = load(prepared.name, prepared.compiled(prepared.source))
+    subject = Recording(module, prepared.source, log)
+    others = {item.name for item in prepared.hidden.items if item.promise not in broken}
+    prepared.hidden.run(subject, seed=seed, around=log.begin_item, spared=others)
+    return log
