@@ -1,6 +1,6 @@
 # Two commands do everything on a fresh machine with Python 3.11+:
 #   make hunt   environment, then a certified puzzle and what to do next
-#   make test   environment, then every test, ruff and mypy
+#   make test   environment, then the tests, ruff and mypy
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,13 +9,17 @@ FOLDERS := generator mutators puzzles solutions
 WHEEL_TESTS := tests/cli tests/judge/test_session.py tests/judge/confine/test_roots.py \
   $(addprefix tests/test_,catalogue.py end_to_end.py imports.py library.py render.py starter_pack.py store.py)
 
-.PHONY: hunt test dev lint wheel-test starter catalogue certify clean
+.PHONY: hunt test thorough dev lint wheel-test starter catalogue certify clean
 
 hunt: $(VENV)/.play
 	@$(BIN)/halfhour new --resume
 
 test: dev lint
 	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+
+# More seeds, more subjects, more rungs: what repeats, for who has the time.
+thorough: dev
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --thorough
 
 lint: dev
 	$(BIN)/ruff check .

@@ -33,8 +33,8 @@ def missed(
     first, last = file.statement_at(bug.line)
     through = [
         name
-        for name, lines in visible.depths.items()
-        if name in texts and any(line in lines for line in range(first, last + 1))
+        for name in texts  # in the order of the tests, whatever the order of the trace
+        if any(line in visible.depths.get(name, {}) for line in range(first, last + 1))
     ]
     if not through:
         return (

@@ -313,7 +313,11 @@ REAL = (
 )
 
 
-@pytest.mark.parametrize(("name", "mutator", "site"), REAL, ids=[f"{n}-{m}" for n, m, _ in REAL])
+@pytest.mark.parametrize(
+    ("name", "mutator", "site"),
+    [REAL[0], *(pytest.param(*real, marks=pytest.mark.thorough) for real in REAL[1:])],
+    ids=[f"{n}-{m}" for n, m, _ in REAL],
+)
 def test_real_bugs_show_themselves_in_a_process_of_their_own(
     demonstrator: Demonstrator, tmp_path: Path, name: str, mutator: str, site: int
 ) -> None:

@@ -24,8 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = [subject.name for subject in library.subjects()]
 CASES = [(name, 1 + i % 3) for i, name in enumerate(NAMES)]
 """Every subject with one of three seeds."""
+SPREAD = [
+    case if number % 3 == 0 else pytest.param(*case, marks=pytest.mark.thorough)
+    for number, case in enumerate(CASES)
+]
 
-every_subject = pytest.mark.parametrize(("name", "seed"), CASES)
+every_subject = pytest.mark.parametrize(("name", "seed"), SPREAD)
 
 
 @cache

@@ -115,3 +115,17 @@ def test_tests_that_cannot_be_traced_are_no_failure(tmp_path: Path) -> None:
     found = VisibleTraces(cache).of(replace(broken, source="raise OSError\n"))
 
     assert found is None
+
+
+def test_the_order_of_a_trace_decides_nothing() -> None:
+    """A trace that was kept comes back in another order than one just made."""
+    names = [promise.name for promise in SUBJECT.visible_promises]
+    hidden = [promise.name for promise in SUBJECT.promises]
+    subject = replace(SUBJECT, visible_promises=(*SUBJECT.visible_promises, *SUBJECT.promises))
+    lines = {MUTANT.line: 1}
+    one = Profile(dict.fromkeys([*names, *hidden], lines))
+    other = Profile(dict.fromkeys([*hidden, *names][::-1], lines))
+
+    assert lesson.missed(subject, planted(), CERTIFICATE, one) == lesson.missed(
+        subject, planted(), CERTIFICATE, other
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
+from tiers import spread
 
 from halfhour.generator import library
 from halfhour.generator.certify import hidden_trial
@@ -64,7 +65,7 @@ def test_values_gradients_and_comparisons(fresh: Judge, trial: Callable[..., Tri
     assert verdict.kind is VerdictKind.FIXED, [r.detail for r in verdict.results]
 
 
-@pytest.mark.parametrize("subject", library.subjects(), ids=lambda subject: subject.name)
+@pytest.mark.parametrize("subject", spread(5, library.subjects()), ids=lambda s: s.name)
 def test_every_subject(fresh: Judge, subject: Subject) -> None:
     trial = hidden_trial(subject, subject.source + ASK, 1)
     promises = (*trial.promises, Promise("test_zz_nothing_large_was_imported", ""))

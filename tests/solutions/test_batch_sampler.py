@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from inprocess import Subject, broken_promises, failure, load, promises_in, source_of
+from tiers import leading
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import (
@@ -28,7 +29,7 @@ SOURCE = source_of(NAME)
 batch_sampler: Any = load(NAME, SOURCE)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from inprocess import breaks, broken_promises, load, source_of
+from tiers import leading
 
 NAME = "bpe_tokenizer"
 SOURCE = source_of(NAME)
@@ -28,7 +29,7 @@ def _edited(*edits: tuple[str, str]) -> str:
     return source
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

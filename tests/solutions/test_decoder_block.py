@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from inprocess import breaks, broken_promises, load, source_of
+from tiers import leading
 from torch import Tensor
 from transformers import (
     GemmaConfig,
@@ -29,7 +30,7 @@ SOURCE = source_of(NAME)
 decoder: Any = load(NAME, SOURCE)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from inprocess import breaks, broken_promises, load, source_of
+from tiers import leading
 from torch import Tensor
 
 NAME = "flash_attention"
@@ -29,7 +30,7 @@ def _qkv(q_len: int, kv_len: int, n_heads: int = 6, n_kv_heads: int = 2) -> list
     return [torch.randn(shape, generator=generator) for shape in shapes]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from inprocess import Subject, broken_promises, failure, load, promises_in, source_of
+from tiers import leading
 from transformers import MixtralConfig
 from transformers.models.mixtral.modeling_mixtral import (
     MixtralSparseMoeBlock,
@@ -18,7 +19,7 @@ SOURCE = source_of(NAME)
 moe: Any = load(NAME, SOURCE)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

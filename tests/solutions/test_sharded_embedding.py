@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from inprocess import breaks, broken_promises, load, source_of
+from tiers import leading
 
 NAME = "sharded_embedding"
 SOURCE = source_of(NAME)
@@ -21,7 +22,7 @@ def _edited(*edits: tuple[str, str]) -> str:
     return source
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

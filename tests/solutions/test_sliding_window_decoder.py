@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from inprocess import breaks, broken_promises, load, source_of
+from tiers import leading
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import DynamicCache, MistralConfig, MistralForCausalLM
@@ -399,7 +400,7 @@ def test_a_correct_file_by_another_way_keeps_every_promise(name: str) -> None:
     assert broken_promises("sliding_window_decoder", rewritten, seed=1) == {}
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises("sliding_window_decoder", seed=seed) == {}
 

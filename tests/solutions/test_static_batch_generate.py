@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from inprocess import breaks, broken_promises, load, source_of
+from tiers import leading
 from torch import Tensor
 
 NAME = "static_batch_generate"
@@ -22,7 +23,7 @@ def _edited(*edits: tuple[str, str]) -> str:
     return source
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from inprocess import breaks, broken_promises, load, source_of
+from tiers import leading
 from torch import Tensor
 
 NAME = "varlen_prefill"
@@ -27,7 +28,7 @@ def _prompts(lengths: Sequence[int]) -> list[Tensor]:
     return [torch.randint(1, 50, (n,), generator=generator) for n in lengths]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", leading(2, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from corpus import ALIVE, PATIENT, PROMISES, RIGHT, Item, Judges, fate, items, shown, text_of, trial
+from tiers import spread
 
 from halfhour.generator.judge import Judge, Limits, Rung
 from halfhour.generator.records import Trial, Verdict, VerdictKind
@@ -95,7 +96,7 @@ def test_what_has_no_end_meets_a_limit(
     deserved(judged(judges(strongest, limits=HASTY), submission(item), canary), item)
 
 
-@pytest.mark.parametrize("name", ELSEWHERE)
+@pytest.mark.parametrize("name", spread(6, ELSEWHERE))
 @pytest.mark.parametrize(
     ("rung", "many"), [(Rung.P, True), (Rung.L3, False)], ids=["unconfined", "in bubblewrap"]
 )
