@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 import libcst as cst
 
@@ -96,7 +97,9 @@ def original_is_used_after_it_was_reworked(node: cst.Name, context: Context) -> 
     """
     function = context.enclosing(node, cst.FunctionDef)
     here = context.statement(node)
-    if function is None or here is None or not context.is_read(node) or _is_written(node, context):
+    if function is None or node.value not in _bound_in(function) or here is None:
+        return
+    if not context.is_read(node) or _is_written(node, context):
         return
     made_from = _made_from(node, function, context)
     if made_from is None or _mentions(here, made_from) or _rebound(made_from, function, context):
@@ -108,11 +111,7 @@ def original_is_used_after_it_was_reworked(node: cst.Name, context: Context) -> 
 
 def _made_from(node: cst.Name, function: cst.FunctionDef, context: Context) -> str | None:
     """Return what the variable was made from, if that was once, above, and of the same kind."""
-    found: list[tuple[cst.CSTNode, cst.BaseExpression]] = []
-    for line in walk(function):
-        match assigned(line):
-            case (cst.Name(value=target), value) if target == node.value:
-                found.append((line, value))
+    found = _bound_in(function).get(node.value, [])
     if len(found) != 1 or context.statement(node) is found[0][0]:
         return None
     (line, value), *_ = found
@@ -125,6 +124,19 @@ def _made_from(node: cst.Name, function: cst.FunctionDef, context: Context) -> s
         if source.value != node.value and (traced or _keeps_shape(value, source)):
             return source.value
     return None
+
+
+@lru_cache(maxsize=64)
+def _bound_in(
+    function: cst.FunctionDef,
+) -> dict[str, list[tuple[cst.CSTNode, cst.BaseExpression]]]:
+    """Return the lines that assign to each plain variable: looked for once per function."""
+    found: dict[str, list[tuple[cst.CSTNode, cst.BaseExpression]]] = {}
+    for line in walk(function):
+        match assigned(line):
+            case cst.Name(value=target), value:
+                found.setdefault(target, []).append((line, value))
+    return found
 
 
 def _sources(value: cst.BaseExpression) -> list[cst.Name]:
