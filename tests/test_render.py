@@ -18,7 +18,7 @@ ANSWER = handmade.answer()
 def test_a_brief_tells_the_symptom_the_promises_and_the_commands() -> None:
     brief = PUZZLE.brief
 
-    assert "> averages look too small" in brief
+    assert "> Averages look too small." in brief
     assert all(f"- {promise.text}" in brief for promise in ANSWER.promises)
     for command in ("pytest -q test_visible.py", "halfhour check", "halfhour hint"):
         assert command in brief
@@ -36,8 +36,8 @@ def test_a_brief_of_two_bugs_tells_a_symptom_of_each_and_nothing_else() -> None:
     puzzle, answer = handmade.puzzle(bugs=bugs), handmade.answer(bugs=bugs)
 
     assert "Two bugs were planted" in puzzle.brief
-    assert "> averages look too small" in puzzle.brief
-    assert "> the spread grows when everything moves up" in puzzle.brief
+    assert "> Averages look too small." in puzzle.brief
+    assert "> The spread grows when everything moves up." in puzzle.brief
     assert render.leaks(puzzle.brief, puzzle, answer) == []
 
 
@@ -122,7 +122,7 @@ def test_where_every_symptom_leaks_a_promise_is_told() -> None:
 def test_a_blind_brief_has_no_ticket() -> None:
     blind = render.with_brief(PUZZLE, toy.subject(), ANSWER, blind=True).brief
 
-    assert "averages look too small" not in blind
+    assert "Averages look too small." not in blind
     assert "The ticket" not in blind
     assert "no ticket" in blind
     assert "## The rules" in blind

@@ -58,6 +58,13 @@ def mutator_problems(mutator: Mutator) -> list[str]:
     return problems(mutator)
 
 
+def subject_problems(subject: Subject, folder: Path) -> list[str]:
+    """Return which rules a subject breaks, a sentence each; see `contract.subject_rules`."""
+    from ..contract.subject_rules import problems
+
+    return problems(subject, folder)
+
+
 def refuse_a_poor_name(name: str) -> None:
     """Raise UsageError where a mutator cannot be called that."""
     from halfhour.mutators import NAME

@@ -10,9 +10,10 @@ import click
 
 from .. import files, library
 from ..console import here
+from ..errors import UsageError
 from ..records import Subject
 from . import _machine
-from ._common import Verb, json_option, shown, subject_named
+from ._common import Verb, json_option, shown
 from .authoring import new_subject
 
 if TYPE_CHECKING:
@@ -48,20 +49,29 @@ def check(names: tuple[str, ...], without_mutants: bool) -> int:
     A NAME is one of the list, a DIR the folder of a file of your own; without any, all are proven.
     The file is judged twenty times, under other seeds, with one thread and with two. Then every
     public function in turn answers zeros, NaN, its argument and the like: each such file has to
-    break a promise. Last, every bug of the catalogue that fits is planted and certified. Exits
-    with 1 where something is found wanting, 4 where a correct file breaks a promise at once.
+    break a promise. Last, every bug of the catalogue that fits is planted and certified, and the
+    rules of wording are looked at. Exits with 1 where something is found wanting, 4 where a
+    correct file breaks a promise at once.
     """
-    chosen = [subject_named(name) for name in names] or list(library.subjects())
+    folders = [_folder(name) for name in names] or list(library.folders().values())
+    chosen = [library.load_subject(folder) for folder in folders]
+    broken = [
+        problem
+        for subject, folder in zip(chosen, folders, strict=True)
+        for problem in _machine.subject_problems(subject, folder)
+    ]
     with here().progress() as progress:
         found = [
             _machine.prove(subject, mutants=not without_mutants, progress=progress)
             for subject in chosen
         ]
     if here().as_json:
-        here().json({"subjects": [_report_as_json(report) for report in found]})
+        here().json({"subjects": [_report_as_json(report) for report in found], "rules": broken})
     else:
         _tell(found)
-    return 0 if all(report.sound for report in found) else 1
+        for problem in broken:
+            here().out(problem)
+    return 0 if all(report.sound for report in found) and not broken else 1
 
 
 @subjects.command(cls=Verb)
@@ -75,10 +85,8 @@ def trace(names: tuple[str, ...]) -> int:
     """
     written = []
     for name in names or tuple(library.folders()):
-        subject, folder = subject_named(name), Path(name)
-        if not (folder / "subject.toml").is_file():
-            folder = library.folders()[name]
-        file = folder / library.KINDS
+        file = _folder(name) / library.KINDS
+        subject = library.load_subject(file.parent)
         files.replace_file(file, library.kinds_text(_machine.trace(subject)).encode())
         written.append(shown(file))
         if not here().as_json:
@@ -86,6 +94,17 @@ def trace(names: tuple[str, ...]) -> int:
     if here().as_json:
         here().json({"files": written})
     return 0
+
+
+def _folder(name: str) -> Path:
+    """Return the folder of that name: one's own, or that of a subject. Raises UsageError."""
+    own = Path(name).resolve()
+    if (own / "subject.toml").is_file():
+        return own
+    folders = library.folders()
+    if name not in folders:
+        raise UsageError(library.unknown("subject", name, folders))
+    return folders[name]
 
 
 def _tell(reports: Sequence[Report]) -> None:

@@ -413,3 +413,17 @@ def test_a_file_that_cannot_be_traced_leaves_nothing_behind(
     assert ended.exit_code == 4
     assert "toy.py cannot be traced: a test wants tmp_path" in ended.stderr
     assert not (desk / "mine" / "toy" / "kinds.toml").exists()
+
+
+def test_a_subject_that_breaks_a_rule_of_wording_is_found_wanting(
+    run: Run, proof: FakeProof, desk: Path
+) -> None:
+    toy.write(desk / "mine")
+    tests = desk / "mine" / "toy" / "test_hidden.py"
+    tests.write_text(toy.HIDDEN.replace("Averages look too small.", "averages"), encoding="utf-8")
+
+    ended = run("subjects", "check", "mine/toy")
+
+    assert proof.proven == ["toy"]
+    assert ended.exit_code == 1
+    assert "the symptom of test_mean_is_sum_over_count is no sentence" in ended.stdout

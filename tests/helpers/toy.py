@@ -44,14 +44,14 @@ import random
 import pytest
 
 
-@pytest.mark.symptom("averages look too small")
+@pytest.mark.symptom("Averages look too small.")
 def test_mean_is_sum_over_count(subject, seed):
     """The mean is the sum divided by the count."""
     values = [random.Random(seed).uniform(1, 2) for _ in range(7)]
     assert subject.mean(values) == pytest.approx(sum(values) / 7)
 
 
-@pytest.mark.symptom("the spread grows when everything moves up")
+@pytest.mark.symptom("The spread grows when everything moves up.")
 def test_spread_ignores_a_shift(subject):
     """Adding the same number to all values leaves the spread alone."""
     assert subject.spread([1.0, 2.0, 6.0]) == pytest.approx(subject.spread([11.0, 12.0, 16.0]))
