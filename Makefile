@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TYPING := build/typing/halfhour
 FOLDERS := generator mutators puzzles solutions
-WHEEL_TESTS := tests/cli tests/judge/test_session.py tests/judge/confine/test_roots.py \
+WHEEL_TESTS := $(addprefix tests/cli/test_,authors.py check.py cli.py diagnosis.py doctor.py grade.py history.py hunt.py new.py) \
+  tests/judge/test_session.py tests/judge/confine/test_roots.py \
   $(addprefix tests/test_,catalogue.py end_to_end.py imports.py library.py render.py starter_pack.py store.py)
 
 .PHONY: hunt test thorough dev lint wheel-test starter catalogue certify clean
