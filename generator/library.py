@@ -52,10 +52,15 @@ def find_subject(name: str) -> Subject:
 
     Raises UsageError with the nearest names, UnsoundSubject as `subjects` does.
     """
+    return load_subject(find_folder(name))
+
+
+def find_folder(name: str) -> Path:
+    """Return the folder of the subject of that name. Raises as `find_subject` does."""
     known = folders()
     if name not in known:
         raise UsageError(unknown("subject", name, known))
-    return load_subject(known[name])
+    return known[name]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

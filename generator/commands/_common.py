@@ -143,10 +143,16 @@ def known(kind: str, name: str | None, names: Iterable[str]) -> None:
 
 def subject_named(name: str) -> Subject:
     """Return the subject of that name, or the one in that folder. Raises UsageError if neither."""
-    folder = Path(name).resolve()
-    if (folder / "subject.toml").is_file():
-        return library.load_subject(folder)
-    return library.find_subject(name)
+    return library.load_subject(subject_folder(name))
+
+
+def subject_folder(name: str) -> Path:
+    """Return the folder of that name if a subject is in it, else that of the subject of that name.
+
+    Raises UsageError if neither is.
+    """
+    own = Path(name).resolve()
+    return own if (own / "subject.toml").is_file() else library.find_folder(name)
 
 
 def _minutes(seconds: float) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from .. import files, library
 from ..console import here
-from ..errors import UsageError
 from ..records import Subject
 from . import _machine
-from ._common import Verb, json_option, shown
+from ._common import Verb, json_option, shown, subject_folder
 from .authoring import new_subject
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ def check(names: tuple[str, ...], without_mutants: bool) -> int:
     rules of wording are looked at. Exits with 1 where something is found wanting, 4 where a
     correct file breaks a promise at once.
     """
-    folders = [_folder(name) for name in names] or list(library.folders().values())
+    folders = [subject_folder(name) for name in names] or list(library.folders().values())
     chosen = [library.load_subject(folder) for folder in folders]
     broken = [
         problem
@@ -85,7 +83,7 @@ def trace(names: tuple[str, ...]) -> int:
     """
     written = []
     for name in names or tuple(library.folders()):
-        file = _folder(name) / library.KINDS
+        file = subject_folder(name) / library.KINDS
         subject = library.load_subject(file.parent)
         files.replace_file(file, library.kinds_text(_machine.trace(subject)).encode())
         written.append(shown(file))
@@ -94,17 +92,6 @@ def trace(names: tuple[str, ...]) -> int:
     if here().as_json:
         here().json({"files": written})
     return 0
-
-
-def _folder(name: str) -> Path:
-    """Return the folder of that name: one's own, or that of a subject. Raises UsageError."""
-    own = Path(name).resolve()
-    if (own / "subject.toml").is_file():
-        return own
-    folders = library.folders()
-    if name not in folders:
-        raise UsageError(library.unknown("subject", name, folders))
-    return folders[name]
 
 
 def _tell(reports: Sequence[Report]) -> None:
