@@ -33,7 +33,7 @@ from .records import (
     VerdictKind,
     digest,
 )
-from .screen import Profile, Run, Screen, Sifted, Unscreenable
+from .screen import Profile, Run, Screen, Sifted, Unscreenable, kept_profile
 
 _ONE_IN = 8
 MOST_CHANGED_LINES = 3
@@ -112,28 +112,25 @@ class Certifier:
         """
         self.check_subject(subject)
         keys = [self._mutant_key(subject, mutant, crash, 1) for mutant, crash in mutants]
-        found = [_recall(self._cache.get(key)) for key in keys]
-        found = [
-            kept if kept is not None else _refused_at_sight(subject, mutant.source, 1)
-            for kept, (mutant, _) in zip(found, mutants, strict=True)
-        ]
-        for at, kept in enumerate(found):
-            self._keep(keys[at], kept)
-        open_ = [at for at, kept in enumerate(found) if kept is None]
-        sifted = self._sift(subject, [mutants[at][0].source for at in open_])
-        for at, seen in zip(open_, sifted, strict=True):
-            mutant, crash_is_the_bug = mutants[at]
-            found[at] = self._confirm(subject, mutant.source, crash_is_the_bug, seen)
-            self._keep(keys[at], found[at])  # at once: what was proven outlives an interruption
-        return [
-            self._certificate(subject, mutant, kept)
-            for (mutant, _), kept in zip(mutants, found, strict=True)
-            if kept is not None
-        ]
+        found: dict[int, _Finding] = {}
 
-    def _keep(self, key: str, kept: _Finding | None) -> None:
-        if kept is not None:
-            self._cache.put(key, asdict(kept))
+        def keep(at: int, finding: _Finding) -> None:
+            self._cache.put(keys[at], asdict(finding))  # at once: it outlives an interruption
+            found[at] = finding
+
+        for at, (mutant, _) in enumerate(mutants):
+            if (kept := _recall(self._cache.get(keys[at]))) is not None:
+                found[at] = kept
+            elif (refusal := _refused_at_sight(subject, mutant.source, 1)) is not None:
+                keep(at, refusal)
+        left = [at for at in range(len(mutants)) if at not in found]
+        sifted = self._sift(subject, [mutants[at][0].source for at in left])
+        for at, seen in zip(left, sifted, strict=True):
+            mutant, crash_is_the_bug = mutants[at]
+            keep(at, self._confirm(subject, mutant.source, crash_is_the_bug, seen))
+        return [
+            self._certificate(subject, mutant, found[at]) for at, (mutant, _) in enumerate(mutants)
+        ]
 
     def _certificate(self, subject: Subject, mutant: Mutant, kept: _Finding) -> Certificate:
         found = Certificate(
@@ -159,19 +156,14 @@ class Certifier:
         """Return which lines the promises run; of a subject that cannot be traced, none."""
         key = self._key("profile", subject, subject.source)
         if key not in self._profiles:
-            self._profiles[key] = self._trace(subject, key)
+            self._profiles[key] = kept_profile(self._cache, key, lambda: self._trace(subject))
         return self._profiles[key]
 
-    def _trace(self, subject: Subject, key: str) -> Profile:
-        match self._cache.get(key):
-            case {"depths": dict(depths)}:
-                return Profile.from_json(depths)
+    def _trace(self, subject: Subject) -> Profile:
         try:
-            profile = self._screen.profile(subject, seed=seeds(subject)[0])
+            return self._screen.profile(subject, seed=seeds(subject)[0])
         except Unscreenable:
-            profile = Profile({})
-        self._cache.put(key, {"depths": profile.as_json()})
-        return profile
+            return Profile({})
 
     def _sift(self, subject: Subject, texts: Sequence[str]) -> list[Sifted | None]:
         """Screen the texts; None for each where the screen cannot run this subject's tests."""

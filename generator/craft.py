@@ -68,8 +68,8 @@ def craft(
     or first hints would tell of the bug is passed over.
     Raises UsageError where no mutant of these subjects and mutators makes such a puzzle.
     """
-    with Judge(many=True) as judge:
-        certifier = Certifier(judge)
+    with Judge(many=True) as judge, Demonstrator() as demonstrator:
+        certifier = Certifier(judge, screen=demonstrator)
         for drawn in sorted(subjects, key=lambda s: digest(str(seed), s.name)):
             subject = disguised(drawn, seed) if disguise else drawn
             proven: list[_Proven] = []
@@ -86,7 +86,7 @@ def craft(
                     if level is not None and together.level != level:
                         progress(f"level {together.level}, not {level}")
                         continue
-                    made = _puzzle((*others, bug), together, seed, blind=blind)
+                    made = _puzzle((*others, bug), together, seed, demonstrator, blind=blind)
                     if not (told := _told(*made)):
                         return made
                     progress(told[0])
@@ -113,11 +113,13 @@ def craft_site(
     mutants = [m for m in plant(subject, [mutator]) if m.site == site]
     if not mutants:
         raise UsageError(f"{mutator.name} has no site {site} in {subject.file_name}")
-    with Judge(many=True) as judge:
-        bug = _prove(Certifier(judge), subject, mutants[0], mutator, progress)
-    if bug is None:
-        raise UsageError(f"{mutator.name} at {subject.name}:{mutants[0].line} is not certified")
-    made = _puzzle((bug,), bug.certificate, seed)
+    with Demonstrator() as demonstrator:
+        with Judge(many=True) as judge:
+            certifier = Certifier(judge, screen=demonstrator)
+            bug = _prove(certifier, subject, mutants[0], mutator, progress)
+        if bug is None:
+            raise UsageError(f"{mutator.name} at {subject.name}:{mutants[0].line} is not certified")
+        made = _puzzle((bug,), bug.certificate, seed, demonstrator)
     if told := _told(*made):
         raise UsageError(f"{mutator.name} at {subject.name}:{bug.mutant.line}: {told[0]}")
     return made
@@ -177,7 +179,12 @@ def _together(bugs: Sequence[_Proven]) -> Mutant:
 
 
 def _puzzle(
-    bugs: Sequence[_Proven], certificate: Certificate, seed: int, *, blind: bool = False
+    bugs: Sequence[_Proven],
+    certificate: Certificate,
+    seed: int,
+    demonstrator: Demonstrator,
+    *,
+    blind: bool = False,
 ) -> tuple[Puzzle, Answer]:
     subject = bugs[0].subject
     name = digest(
@@ -210,7 +217,7 @@ def _puzzle(
         hidden_tests=subject.hidden_tests,
         promises=subject.promises,
         public_names=subject.public_names,
-        bugs=_planted(bugs, puzzle.source),
+        bugs=_planted(bugs, puzzle.source, demonstrator),
         certificate=certificate,
     )
     return render.with_brief(puzzle, subject, answer, blind=blind), answer
@@ -222,10 +229,11 @@ def _told(puzzle: Puzzle, answer: Answer) -> list[str]:
     return [*render.leaks(puzzle.brief, puzzle, answer), *early]
 
 
-def _planted(bugs: Sequence[_Proven], handed_out: str) -> tuple[PlantedBug, ...]:
-    with Demonstrator() as demonstrator:
-        planted = [_bug(bug, demonstrator) for bug in bugs]
-    visible = VisibleTraces().of(bugs[0].subject)
+def _planted(
+    bugs: Sequence[_Proven], handed_out: str, demonstrator: Demonstrator
+) -> tuple[PlantedBug, ...]:
+    planted = [_bug(bug, demonstrator) for bug in bugs]
+    visible = VisibleTraces(demonstrator).of(bugs[0].subject)
     lines = [bug.line for bug in planted]
     return tuple(
         replace(

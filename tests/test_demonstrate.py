@@ -17,6 +17,7 @@ from halfhour.generator.certify import seeds
 from halfhour.generator.demonstrate import Demonstrator
 from halfhour.generator.plant import plant
 from halfhour.generator.records import Demonstration, Mutant, Subject
+from halfhour.generator.screen import Screen
 from halfhour.mutators import find_mutator
 
 SEEDS = (11, 12)
@@ -286,7 +287,7 @@ def test_what_was_found_is_remembered(tmp_path: Path, monkeypatch: pytest.Monkey
             ]
 
     first = both()
-    monkeypatch.delattr(Demonstrator, "_started")
+    monkeypatch.delattr(Screen, "_started")
     monkeypatch.setattr(subprocess, "Popen", None)
 
     assert both() == first

@@ -12,7 +12,7 @@ from shares import MUTANT, SUBJECT, planted
 from halfhour.generator import lesson
 from halfhour.generator.cache import ProofCache
 from halfhour.generator.records import PlantedBug, Term
-from halfhour.generator.screen import Profile
+from halfhour.generator.screen import Profile, Screen
 from halfhour.generator.unseen import VisibleTraces
 
 CERTIFICATE = handmade.answer().certificate
@@ -98,8 +98,9 @@ def test_visible_tests_are_traced_once(tmp_path: Path) -> None:
     subject = toy.subject()
     body = toy.SOURCE.split("\n").index("    return total / len(values)") + 1
 
-    first = VisibleTraces(cache).of(subject)
-    kept = VisibleTraces(cache).of(subject)
+    with Screen() as screen:
+        first = VisibleTraces(screen, cache).of(subject)
+        kept = VisibleTraces(screen, cache).of(subject)
 
     assert first is not None
     assert kept is not None
@@ -112,7 +113,8 @@ def test_tests_that_cannot_be_traced_are_no_failure(tmp_path: Path) -> None:
     cache = ProofCache(tmp_path)
     broken = toy.subject(visible='def test_it():\n    """It."""\n    import nowhere_to_be_found\n')
 
-    found = VisibleTraces(cache).of(replace(broken, source="raise OSError\n"))
+    with Screen() as screen:
+        found = VisibleTraces(screen, cache).of(replace(broken, source="raise OSError\n"))
 
     assert found is None
 

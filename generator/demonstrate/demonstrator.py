@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
-import subprocess
-import sys
-import weakref
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
@@ -18,19 +13,12 @@ from ..cache import ProofCache
 from ..errors import JudgeError
 from ..records import Demonstration, Subject, digest
 from ..screen import Screen, Unscreenable
-from ..screen.screen import _end, _folders
-
-_START = """
-import json, site, sys
-for folder in json.loads(sys.argv[1]):
-    site.addsitedir(folder)
-from halfhour.generator.demonstrate.process import main
-main()
-"""
 
 
 class Demonstrator(Screen):
     """Finds the smallest script that shows a bug; what was found is kept under its content."""
+
+    process_module = "halfhour.generator.demonstrate.process"
 
     def __init__(self, cache: ProofCache | None = None) -> None:
         super().__init__()
@@ -60,27 +48,6 @@ class Demonstrator(Screen):
         if not kept.get("script"):
             return None
         return Demonstration(**{name: str(kept[name]) for name in _FIELDS})
-
-    def _started(self) -> subprocess.Popen[str]:
-        if self._process is None:
-            environment = {
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-                "PYTHONHASHSEED": "0",
-            }
-            self._process = subprocess.Popen(
-                [sys.executable, "-B", "-c", _START, json.dumps(_folders())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                errors="surrogatepass",
-                env=environment,
-                start_new_session=True,  # Ctrl-C is ours; it closes the process
-            )
-            self._end = weakref.finalize(self, _end, self._process)
-        return self._process
 
 
 _FIELDS = tuple(asdict(Demonstration("", "", "", "")))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..screen import process as screen_process
-from ..screen.process import Json, _in_a_child, _Prepared
+from ..screen.process import Json, Prepared, in_a_child
 from ..screen.subject import load
 from .program import Program
 from .recording import Log, Recording
@@ -28,17 +28,16 @@ _SHORT_LINES = 8
 
 def main() -> None:
     """Serve requests until the caller is gone."""
-    screen_process._DO["demonstrate"] = _demonstrate
-    screen_process.main()
+    screen_process.main({"demonstrate": _demonstrate})
 
 
-def _demonstrate(prepared: _Prepared, request: Json) -> Json:
+def _demonstrate(prepared: Prepared, request: Json) -> Json:
     """Look for a script that prints different things beside the correct file and the text."""
     broken, seeds = request["broken"], request["seeds"]
-    return _in_a_child(lambda text: _found(prepared, text, broken, seeds), [request["text"]])[0]
+    return in_a_child(lambda text: _found(prepared, text, broken, seeds), [request["text"]])[0]
 
 
-def _found(prepared: _Prepared, text: str, broken: Sequence[str], seeds: Sequence[int]) -> Json:
+def _found(prepared: Prepared, text: str, broken: Sequence[str], seeds: Sequence[int]) -> Json:
     name = prepared.name
     # The same on a CPU, and it does not note for every GPU to come who called it.
     torch.manual_seed = torch.default_generator.manual_seed
@@ -75,7 +74,7 @@ def _short(shown: Shown) -> bool:
     return shown.size[1] <= MOST_LINES and len(shown.text) <= _MOST_CHARACTERS
 
 
-def _recorded(prepared: _Prepared, broken: Sequence[str], seed: int) -> Log:
+def _recorded(prepared: Prepared, broken: Sequence[str], seed: int) -> Log:
     """Run the tests of these promises on the correct file."""
     log = Log(prepared.name)
     module = load(prepared.name, prepared.compiled(prepared.source))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import site
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -136,6 +137,11 @@ def spawn(
     os.close(their_lifeline)
     channel = pipes.channel(message_bytes=message_bytes, output_bytes=output_bytes)
     return Child(process, channel, our_lifeline)
+
+
+def user_site() -> list[str]:
+    """Return the user's own site folder where this interpreter uses it; `-I` leaves it out."""
+    return [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
 
 
 def _pipe(undo: ExitStack) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import site
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 from ..errors import JudgeError
 from ..records import Trial, VerdictKind
 from .channel import ChannelClosed, ChannelTimeout
-from .child import CLEAN_ENVIRONMENT, spawn
+from .child import CLEAN_ENVIRONMENT, spawn, user_site
 from .limits import Limits
 from .plain import plain
 from .rungs import Rung
@@ -46,7 +45,7 @@ class CourtProcess:
         setup = {"limits": asdict(limits), "rung": rung, "device": device, "many": many}
         self._child = spawn(
             [sys.executable, "-I", "-B", "-c", _START],
-            {**setup, "site_dirs": _user_site()},
+            {**setup, "site_dirs": user_site()},
             environment=_ENVIRONMENT,
             message_bytes=limits.message_bytes,
             output_bytes=limits.output_bytes,
@@ -105,8 +104,3 @@ class CourtProcess:
             raise JudgeError(f"the judge's court ended before it ruled: {last}") from None
         assert isinstance(event, dict)
         return event
-
-
-def _user_site() -> list[str]:
-    """Return the user's own site folder where this interpreter uses it; `-I` leaves it out."""
-    return [site.getusersitepackages()] if site.ENABLE_USER_SITE else []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +15,10 @@ from .ledger import Finding, Ledger
 from .remote_errors import CallTimedOut, WorkerFault, came_over_the_wire
 from .session import Session
 from .subject import Subject
-from .tests_text import TestsText, explain
+from .tests_text import TestsPlugin, TestsText, explain
 
 
-class PromisesPlugin:
+class PromisesPlugin(TestsPlugin):
     """Runs one module of promises against one subject, in the order of the file.
 
     After the run `problem` says what is wrong on our side, if anything is.
@@ -37,9 +36,8 @@ class PromisesPlugin:
         begun: Callable[[str], None],
         ended: Callable[[Finding], None],
     ) -> None:
-        self.problem = ""
+        super().__init__(text)
         self.ledger = Ledger(promises)
-        self._text = text
         self._promises = set(promises)
         self._session = session
         self._subject = subject
@@ -58,26 +56,7 @@ class PromisesPlugin:
     def _seed_fixture(self, request: pytest.FixtureRequest) -> int:
         return drawn_seed(self._seed, request.node.name)
 
-    # --- collection: our text in place of whatever file pytest was pointed at
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        config.addinivalue_line("markers", "symptom(text): what a user would report")
-        config.option.tbstyle = "native"  # cheap, and it never asks an argument for its repr
-
-    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector:
-        return pytest.Dir.from_parent(parent, path=path)  # a package would be imported
-
-    def pytest_pycollect_makemodule(
-        self, module_path: Path, parent: pytest.Collector
-    ) -> pytest.Module:
-        module: TestsText = TestsText.from_parent(parent, path=module_path)
-        module.text = self._text
-        return module
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            last = report.longreprtext.strip().rpartition("\n")[2]
-            self.problem = self.problem or f"the tests cannot be collected: {last}"
+    # --- collection: that of our text, which has to be what the manifest says
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         found = {_promise(item) for item in items}

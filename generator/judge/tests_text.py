@@ -7,6 +7,7 @@ import sys
 import traceback
 import types
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,38 @@ class TestsText(pytest.Module):
         linecache.cache[FILE_NAME] = (len(self.text), None, self.text.splitlines(True), FILE_NAME)
         exec(_compiled(self.text), module.__dict__)
         return module
+
+
+class TestsPlugin:
+    """A plugin that puts a text in the place of whatever file pytest was pointed at.
+
+    After the run `problem` says what is wrong on our side, if anything is.
+    """
+
+    __test__ = False
+
+    def __init__(self, text: str) -> None:
+        self.problem = ""
+        self._text = text
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.addinivalue_line("markers", "symptom(text): what a user would report")
+        config.option.tbstyle = "native"  # cheap, and it never asks an argument for its repr
+
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector:
+        return pytest.Dir.from_parent(parent, path=path)  # a package would be imported
+
+    def pytest_pycollect_makemodule(
+        self, module_path: Path, parent: pytest.Collector
+    ) -> pytest.Module:
+        module: TestsText = TestsText.from_parent(parent, path=module_path)
+        module.text = self._text
+        return module
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            last = report.longreprtext.strip().rpartition("\n")[2]
+            self.problem = self.problem or f"the tests cannot be collected: {last}"
 
 
 def forget() -> None:

@@ -4,7 +4,7 @@ What passes the screen is confirmed by the judge. Only texts that we made oursel
 mutant runs in the process of its tests, with the rights of whoever runs halfhour.
 """
 
-from .profile import Profile
+from .profile import Profile, kept_profile
 from .screen import Run, Screen, Sifted, Unscreenable
 
-__all__ = ["Profile", "Run", "Screen", "Sifted", "Unscreenable"]
+__all__ = ["Profile", "Run", "Screen", "Sifted", "Unscreenable", "kept_profile"]

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ..judge.plugin import drawn_seed
-from ..judge.tests_text import FILE_NAME, MODULE_NAME, TestsText, forget
+from ..judge.tests_text import FILE_NAME, MODULE_NAME, TestsPlugin, TestsText, forget
 from ..judge.trial import PYTEST_ARGUMENTS
 from ..records import Outcome
 from . import reach
@@ -165,14 +165,10 @@ def collect(name: str, tests: str, promises: Sequence[str], subject: Subject) ->
     return Suite(name, code, items, {})
 
 
-class _Collector:
+class _Collector(TestsPlugin):
     def __init__(self, text: str) -> None:
-        self._text = text
+        super().__init__(text)
         self.items: list[pytest.Item] = []
-        self.problem = ""
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        config.addinivalue_line("markers", "symptom(text): what a user would report")
 
     @pytest.fixture(name="subject")
     def _subject(self) -> None:
@@ -181,18 +177,6 @@ class _Collector:
     @pytest.fixture(name="seed")
     def _seed(self) -> None:
         """Only for pytest to find; nothing is run by it."""
-
-    def pytest_collect_directory(self, path: Any, parent: pytest.Collector) -> pytest.Collector:
-        return pytest.Dir.from_parent(parent, path=path)
-
-    def pytest_pycollect_makemodule(self, module_path: Any, parent: pytest.Collector) -> TestsText:
-        module: TestsText = TestsText.from_parent(parent, path=module_path)
-        module.text = self._text
-        return module
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            self.problem = self.problem or report.longreprtext.strip().rpartition("\n")[2]
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         self.items = list(items)

@@ -16,7 +16,7 @@ import threading
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,20 +40,21 @@ _MEMORY = 4 << 30
 _ENOUGH = 300
 
 
-def main() -> None:
-    """Serve requests until the caller is gone."""
+def main(more: Mapping[str, Serve] = types.MappingProxyType({})) -> None:
+    """Serve requests until the caller is gone: our own, and `more` by their names."""
+    served = {**_DO, **more}
     requests, answers = _take_the_pipes()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    known: dict[str, _Prepared] = {}
+    known: dict[str, Prepared] = {}
     for line in requests:
         request = json.loads(line)
         key = json.dumps(request["subject"], sort_keys=True)
         try:
             if key not in known:
                 known.clear()  # one subject after the other
-                known[key] = _Prepared(request["subject"], request["seeds"])
-            answer = _DO[request["do"]](known[key], request)
+                known[key] = Prepared(request["subject"], request["seeds"])
+            answer = served[request["do"]](known[key], request)
         except Unusable as error:
             answer = {"problem": str(error)}
         answers.write(json.dumps(answer) + "\n")
@@ -70,7 +71,7 @@ def _take_the_pipes() -> tuple[Iterator[str], Any]:
     return iter(requests.readline, ""), answers
 
 
-class _Prepared:
+class Prepared:
     """A correct file with its tests, collected and run once."""
 
     def __init__(self, told: Json, seeds: Sequence[int]) -> None:
@@ -119,8 +120,10 @@ def _make_ready_to_fork() -> None:
 
 # --- what the caller may ask
 
+Serve = Callable[[Prepared, Json], Json]
 
-def _sift(prepared: _Prepared, request: Json) -> Json:
+
+def _sift(prepared: Prepared, request: Json) -> Json:
     """Try every text on the visible and the hidden tests."""
     texts: list[str] = request["texts"]
     if len(texts) >= _WORTH_TRACING:
@@ -128,11 +131,11 @@ def _sift(prepared: _Prepared, request: Json) -> Json:
     found: list[Json] = []
     while len(found) < len(texts):
         rest = texts[len(found) : len(found) + _BATCH]
-        found += _in_a_child(lambda text: _try(prepared, text, request["seeds"]), rest)
+        found += in_a_child(lambda text: _try(prepared, text, request["seeds"]), rest)
     return {"sifted": found}
 
 
-def _try(prepared: _Prepared, text: str, seeds: Sequence[int]) -> Json:
+def _try(prepared: Prepared, text: str, seeds: Sequence[int]) -> Json:
     try:
         code = prepared.compiled(text)
         subject = prepared.subject(text, code)
@@ -155,7 +158,7 @@ def _broken(found: dict[str, tuple[Outcome, str]]) -> bool:
     return any(outcome is not Outcome.KEPT for outcome, _ in found.values())
 
 
-def _profile(prepared: _Prepared, request: Json) -> Json:
+def _profile(prepared: Prepared, request: Json) -> Json:
     """Trace the correct file under all promises."""
 
     def trace(_: str) -> Json:
@@ -166,10 +169,10 @@ def _profile(prepared: _Prepared, request: Json) -> Json:
             suite.run(subject, seed=request["seeds"][0], around=tracer.begin)
         return {"depths": tracer.depths, "kinds": {k: v for k, v in tracer.kinds.items() if v}}
 
-    return _in_a_child(trace, [""])[0]
+    return in_a_child(trace, [""])[0]
 
 
-def _difference(prepared: _Prepared, request: Json) -> Json:
+def _difference(prepared: Prepared, request: Json) -> Json:
     """Look for a call of the promises that a text answers otherwise than the correct file."""
 
     def recorded(text: str, seed: int) -> Recorder:
@@ -185,10 +188,10 @@ def _difference(prepared: _Prepared, request: Json) -> Json:
                 return {"difference": found}
         return {"difference": ""}
 
-    return _in_a_child(compare, [request["text"]])[0]
+    return in_a_child(compare, [request["text"]])[0]
 
 
-_DO: dict[str, Callable[[_Prepared, Json], Json]] = {
+_DO: dict[str, Serve] = {
     "sift": _sift,
     "profile": _profile,
     "difference": _difference,
@@ -198,7 +201,7 @@ _DO: dict[str, Callable[[_Prepared, Json], Json]] = {
 # --- children
 
 
-def _in_a_child(work: Callable[[str], Json], texts: Sequence[str]) -> list[Json]:
+def in_a_child(work: Callable[[str], Json], texts: Sequence[str]) -> list[Json]:
     """Do the work on the texts in one child; the last answer says so where the child ended."""
     read_fd, write_fd = os.pipe()
     pid = os.fork()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from ..cache import ProofCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +36,13 @@ class Profile:
     def from_json(cls, found: Mapping[str, Mapping[str, int]]) -> Profile:
         """Return the profile that `as_json` wrote down."""
         return cls({n: {int(k): v for k, v in lines.items()} for n, lines in found.items()})
+
+
+def kept_profile(cache: ProofCache, key: str, trace: Callable[[], Profile]) -> Profile:
+    """Return the profile kept under the key; else trace it, and keep it. Kinds are not kept."""
+    match cache.get(key):
+        case {"depths": dict(depths)}:
+            return Profile.from_json(depths)
+    found = trace()
+    cache.put(key, {"depths": found.as_json()})
+    return found

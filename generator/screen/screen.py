@@ -15,15 +15,15 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from ..errors import JudgeError
+from ..judge.child import user_site
 from ..records import Outcome, Subject
 from .profile import Profile
 
 _START = """
-import json, site, sys
-for folder in json.loads(sys.argv[1]):
+import importlib, json, site, sys
+for folder in json.loads(sys.argv[2]):
     site.addsitedir(folder)
-from halfhour.generator.screen.process import main
-main()
+importlib.import_module(sys.argv[1]).main()
 """
 Run = dict[str, tuple[Outcome, str]]
 
@@ -47,6 +47,9 @@ class Sifted:
 
 class Screen:
     """One process that forks mutants; started when it is first asked."""
+
+    process_module = "halfhour.generator.screen.process"
+    """Its `main` serves the requests."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -129,7 +132,7 @@ class Screen:
                 "PYTHONHASHSEED": "0",
             }
             self._process = subprocess.Popen(
-                [sys.executable, "-B", "-c", _START, json.dumps(_folders())],
+                [sys.executable, "-B", "-c", _START, self.process_module, json.dumps(user_site())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -149,12 +152,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     for pipe in _pipes(process):
         with suppress(OSError):
             pipe.close()
-
-
-def _folders() -> list[str]:
-    import site
-
-    return [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
 
 
 def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
