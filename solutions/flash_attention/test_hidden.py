@@ -339,7 +339,7 @@ def test_low_precision_costs_little(subject: Any, seed: int) -> None:
     """With 16-bit inputs out has their dtype and the error of one rounding, lse is float32."""
     for dtype in (torch.bfloat16, torch.float16):
         eps = torch.finfo(dtype).eps
-        q, k, v = (x.to(dtype) for x in _qkv(seed, 6, 9))
+        q, k, v = (x.to(dtype) for x in _qkv(seed, 6, 9, dv=12))
         prefix = [x[0].flip(1) for x in (k, v)]
         joined = _behind(prefix, (k, v))
         last = q[:, :, -1:]
@@ -350,8 +350,29 @@ def test_low_precision_costs_little(subject: Any, seed: int) -> None:
         ]
         for (out, lse), want in pairs:
             assert (out.dtype, lse.dtype) == (dtype, torch.float32)
-            torch.testing.assert_close(out.double(), want[0], rtol=0.6 * eps, atol=0.1 * eps)
+            torch.testing.assert_close(out.double(), want[0], rtol=0.51 * eps, atol=0.02 * eps)
             torch.testing.assert_close(lse.double(), want[1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.symptom("In 16 bits an answer gets noisier the more pieces its context is cut into.")
+def test_parts_that_nearly_cancel_leave_an_exact_rest(subject: Any, seed: int) -> None:
+    """In 16 bits parts with large values of opposite sign leave their sum to one rounding."""
+    for dtype in (torch.bfloat16, torch.float16):
+        eps = torch.finfo(dtype).eps
+        q, k, v = _qkv(seed, 1, 8)
+        k[:, :, 4:] = k[:, :, :4]  # both halves have the same weights
+        v[:, :, :4] += 50.0
+        v[:, :, 4:] -= 50.0
+        q, k, v = (x.to(dtype) for x in (q, k, v))
+        k[1], v[1] = k[0], v[0]
+        own = (k[:, :, 4:], v[:, :, 4:])
+        for out, _ in (
+            subject.split_kv_decode(q, k, v, 2),
+            subject.shared_prefix_attention(q, k[0, :, :4], v[0, :, :4], *own),
+            subject.flash_attention(q, k, v, block_k=4),
+        ):
+            want = _dense(q, k, v)[0]
+            torch.testing.assert_close(out.double(), want, rtol=0.6 * eps, atol=2e-4)
 
 
 @pytest.mark.symptom("For some inputs a 16-bit model answers with nothing but NaN.")

@@ -430,6 +430,35 @@ def test_large_scores_do_no_harm(subject: Any) -> None:
             torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.symptom("For some prompts single words are chosen as if nothing had been read.")
+def test_what_is_out_of_sight_has_no_weight_however_low_the_rest(subject: Any) -> None:
+    """Where all visible keys have scores far below zero, hidden ones still get no weight."""
+    lens, n_new = [7, 6], [4, 3]
+    tables = _tables(lens)
+    generator = torch.Generator().manual_seed(0)
+    # Scores of -1e5 and less, so far apart that one key gets all the weight.
+    texts = []
+    for n, (_, _, v) in zip(lens, _texts(0, lens), strict=True):
+        q = torch.randint(4, 9, (n, H, D), generator=generator) * 64.0
+        k = (torch.randperm(n, generator=generator) + 4) * -64.0
+        texts.append((q, k[:, None, None].repeat(1, G, D), v))
+    store = _noisy_store(subject, 0)
+    batch = subject.build_batch(tables, [0, 0], lens, SIZE)
+    store.write(*_rows(texts, [0, 0], lens)[1:], batch.slots)
+    for name, new, window in [
+        ("paged_attention", n_new, None),
+        ("paged_attention", n_new, 2),
+        ("decode_attention", [1, 1], None),
+        ("decode_attention", [1, 1], 3),
+    ]:
+        n_cached = [n - m for n, m in zip(lens, new, strict=True)]
+        batch = subject.build_batch(tables, n_cached, new, SIZE)
+        q = _rows(texts, n_cached, new)[0]
+        got = getattr(subject, name)(q, store, batch, window=window)
+        want = _dense_rows(texts, n_cached, new, window=window)
+        torch.testing.assert_close(got.double(), want, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.symptom("A 16-bit cache behind a float32 model, or the other way round, fails.")
 def test_the_store_keeps_its_own_precision(subject: Any, seed: int) -> None:
     """Tokens are rounded to the store's dtype when written; results have the queries' dtype."""

@@ -287,7 +287,11 @@ def test_bags_are_reduced_over_their_own_tokens(subject: Any, seed: int, mode: s
     weight = _randn(seed, 10, DIM)
     tokens = _randint(seed, 10, 11)
     tokens[5:8] = 3
-    for padding, strategy in [(None, "cyclic"), (3, "block"), (3, "cyclic"), (9, "block")]:
+    tokens[[0, 9]] = 0
+    for padding, strategy in [
+        *[(None, "cyclic"), (3, "block"), (3, "cyclic"), (9, "block")],
+        *[(0, "block"), (0, "cyclic")],  # an id like any other
+    ]:
         how = {"strategy": strategy, "padding_idx": padding}
         embedding = subject.ShardedEmbedding(weight, 4, **how)
         for offsets in ([0, 4, 5, 8], [0, 0, 5, 7, 7, 11, 11]):
@@ -296,7 +300,7 @@ def test_bags_are_reduced_over_their_own_tokens(subject: Any, seed: int, mode: s
             want = _bags(weight.double(), tokens.tolist(), offsets, mode, padding)
             _assert_close(got, want)
     default = embedding.embed_bag(tokens, torch.tensor([0, 4]))
-    _assert_close(default, _bags(weight.double(), tokens.tolist(), [0, 4], "mean", 9))
+    _assert_close(default, _bags(weight.double(), tokens.tolist(), [0, 4], "mean", 0))
     empty = embedding.embed_bag(tokens[:0], torch.tensor([0, 0]), mode)
     _assert_close(empty, torch.zeros(2, DIM))
 

@@ -247,6 +247,22 @@ def test_nothing_to_attend_to_yields_zeros(subject: Any, seed: int) -> None:
     assert not out[1, :, (0, 3)].any()
 
 
+@pytest.mark.symptom("For some inputs a layer answers as if there were nothing in the window.")
+def test_a_key_out_of_sight_has_no_weight_however_low_the_rest(subject: Any, seed: int) -> None:
+    """Where all visible keys have scores far below zero, hidden ones still get no weight."""
+    generator = _generator(seed)
+    # Scores of -1e5 and less, so far apart that one key gets all the weight.
+    q = torch.randint(4, 9, (1, 4, 5, 4), generator=generator) * 64.0
+    k = (torch.rand(1, 2, 7, 1, generator=generator).argsort(dim=2) + 4).repeat(1, 1, 1, 4) * -64.0
+    v = torch.randn(1, 2, 7, 4, generator=generator)
+    allowed = torch.rand(1, 5, 7, generator=generator) < 0.5
+    allowed[0, :, 2], allowed[0, :, 5] = True, False
+    out = subject.grouped_attention(q, k, v, allowed)
+    for head in range(4):
+        mask = allowed[0].tolist()
+        _close(out[0, head], _attend(q[0, head], k[0, head // 2], v[0, head // 2], mask))
+
+
 @pytest.mark.symptom("Attention patterns of the converted checkpoint look scrambled.")
 def test_rope_turns_each_pair_by_its_own_angle(subject: Any, seed: int) -> None:
     """Pair i at position p turns by p * base ** (-2i / head_dim)."""

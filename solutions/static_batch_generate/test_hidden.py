@@ -456,14 +456,21 @@ def test_a_sampled_answer_depends_on_its_request_alone(subject: Any, seed: int) 
             [float(scores[len(prompts[i]) + j - 1, t]) for j, t in enumerate(alone.tokens)],
         )
     assert subject.rng_state() == before
-    same = [{"temperature": 9.0, "seed": own} for own in (5, 5, 6, 7)]
-    texts = [
-        tuple(result.tokens)
-        for result in _run(subject, toy, [prompts[0]] * 4, [8] * 4, options=same)
-    ]
+
+
+@pytest.mark.symptom("At high temperatures an answer is one word, over and over.")
+def test_every_step_of_an_answer_draws_anew(subject: Any, seed: int) -> None:
+    """A request's steps go on in one stream of its seed: among equals no token comes every time."""
+    toy = _Toy(seed)
+    toy.head.zero_()  # all tokens are equally likely, whatever the text
+    options = [{"temperature": 1.0, "seed": own} for own in (5, 5, 6, 7)]
+
+    results = _run(subject, toy, [[1, 2]] * 4, [12] * 4, options=options)
+
+    texts = [tuple(result.tokens) for result in results]
+    assert all(len(set(text)) > 1 for text in texts)
     assert texts[0] == texts[1]
     assert len(set(texts)) == 3
-    assert len(set(texts[0])) > 2
 
 
 @pytest.mark.symptom("A job without settings needs too much memory, or answers differently.")

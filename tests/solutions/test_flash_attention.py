@@ -249,6 +249,14 @@ def test_a_wrong_result_breaks_a_promise(function: str, result: str) -> None:
             "test_scores_may_grow_and_shrink_from_tile_to_tile",
             id="an empty tile counts as a score of zero",
         ),
+        pytest.param(
+            (
+                "v.shape[-1], dtype=torch.float32, device=q.device)\n    lse",
+                "v.shape[-1], dtype=q.dtype, device=q.device)\n    lse",
+            ),
+            "test_parts_that_nearly_cancel_leave_an_exact_rest",
+            id="parts are rounded before they are merged",
+        ),
     ],
 )
 def test_a_wrong_file_breaks_a_promise(edit: tuple[str, str], promise: str) -> None:

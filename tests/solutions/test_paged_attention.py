@@ -249,6 +249,11 @@ def test_a_wrong_result_breaks_a_promise(function: str, result: str, promise: st
             "test_a_page_costs_keys_and_values_of_all_layers",
             id="memory of the pool",
         ),
+        pytest.param(
+            ('scores.masked_fill(hidden, float("-inf"))', "scores.masked_fill(hidden, -1e4)"),
+            "test_what_is_out_of_sight_has_no_weight_however_low_the_rest",
+            id="hidden scores are a large number below zero",
+        ),
     ],
 )
 def test_a_wrong_file_breaks_a_promise(edit: tuple[str, str], promise: str) -> None:

@@ -262,6 +262,11 @@ def test_a_wrong_result_breaks_a_promise(method: str, result: str, promise: str)
             "test_log_probabilities_are_those_of_a_softmax_over_all",
             id="sums are not brought to one scale",
         ),
+        pytest.param(
+            ("bags if self.padding_idx is None else", "bags if not self.padding_idx else"),
+            "test_bags_are_reduced_over_their_own_tokens",
+            id="a padding token with id 0 counts",
+        ),
     ],
 )
 def test_a_wrong_file_breaks_a_promise(edit: tuple[str, str], promise: str) -> None:

@@ -454,3 +454,11 @@ def test_a_step_that_does_nothing_breaks_its_promise(name: str, left_out: str) -
     idle = f"{SOURCE}\n\n{name} = lambda *args: None\n"
 
     assert breaks("sliding_window_decoder", idle, left_out, seed=3)
+
+
+def test_hidden_scores_that_are_only_large_numbers_below_zero_break_their_promise() -> None:
+    low = SOURCE.replace('masked_fill(blocked, float("-inf"))', "masked_fill(blocked, -1e4)")
+    promise = "test_a_key_out_of_sight_has_no_weight_however_low_the_rest"
+
+    assert low != SOURCE
+    assert breaks("sliding_window_decoder", low, promise, seed=0)

@@ -270,3 +270,17 @@ def test_guesses_that_were_not_drawn_break_a_promise(seed: int) -> None:
     edit = ("pending = [int(draw(probs, self.generator))]", "pending = [int(probs.argmax())]")
 
     assert breaks(NAME, _edited(edit), "test_sampled_text_follows_the_target", seed=seed)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("draft_tokens.masked_fill(~used, 0)", "draft_tokens.masked_fill_(~used, 0)"),
+        ("logits.masked_fill(logits < kth", "logits.masked_fill_(logits < kth"),
+        ("(probs / noise.to(probs.device))", "probs.div_(noise.to(probs.device))"),
+    ],
+)
+def test_a_function_that_writes_into_its_arguments_breaks_a_promise(edit: tuple[str, str]) -> None:
+    promise = "test_a_round_leaves_the_tensors_that_it_is_given"
+
+    assert breaks(NAME, _edited(edit), promise, seed=0)

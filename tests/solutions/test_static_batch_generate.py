@@ -274,3 +274,10 @@ SAMPLED = "    return tokens, logprobs\n"
 )
 def test_a_degenerate_function_breaks_a_promise(edit: tuple[str, str]) -> None:
     assert breaks(NAME, _edited(edit), seed=1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_stream_that_begins_anew_at_every_step_breaks_its_promise(seed: int) -> None:
+    edit = ("[row.generator for", "[row.generator.manual_seed(row.request.seed) for")
+
+    assert breaks(NAME, _edited(edit), "test_every_step_of_an_answer_draws_anew", seed=seed)
