@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +26,17 @@ class Console:
     def __init__(self, *, as_json: bool = False, debug: bool = False) -> None:
         self.as_json = as_json
         self.debug = debug
+        self.plain = False
+        """Whether no line may be written over."""
 
     def out(self, text: str) -> None:
         """Print data."""
         click.echo(text, color=_colour(sys.stdout))
+
+    def prose(self, text: str, *, indent: int = 0) -> None:
+        """Print data that is read: on a terminal no word is broken; what is indented is code."""
+        for line in text.split("\n"):
+            self.out(_folded(line, indent))
 
     def say(self, text: str) -> None:
         """Print words to a person."""
@@ -67,7 +77,7 @@ class Console:
     @contextmanager
     def progress(self) -> Iterator[Callable[[str], None]]:
         """Give a reporter of slow work: on a terminal one line that is rewritten and goes away."""
-        if not sys.stderr.isatty():
+        if self.plain or not is_lively(sys.stderr):
             yield lambda _: None
             return
         try:
@@ -75,10 +85,56 @@ class Console:
         finally:
             click.echo(_REWIND, err=True, nl=False)
 
+    @contextmanager
+    def waiting(self, words: Callable[[], str]) -> Iterator[None]:
+        """Show how things stand while something slow is done: anew each second, on a terminal."""
+        if self.plain or not is_lively(sys.stderr):
+            yield
+            return
+        over = threading.Event()
+
+        def show(report: Callable[[str], None]) -> None:
+            while True:
+                report(words()[: shutil.get_terminal_size().columns - 1])
+                if over.wait(1.0):
+                    return
+
+        with self.progress() as report:
+            shower = threading.Thread(target=show, args=(report,), daemon=True)
+            shower.start()
+            try:
+                yield
+            finally:
+                over.set()
+                shower.join()
+
+
+def is_lively(stream: IO[str]) -> bool:
+    """Tell whether a line on this stream can be written over."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
 
 def paint_diff(text: str) -> str:
     """Return a unified diff with its lines coloured."""
     return "\n".join(_diff_line(line) for line in text.splitlines())
+
+
+def _folded(line: str, indent: int) -> str:
+    before = " " * indent
+    if not _is_terminal(sys.stdout) or line.startswith("  "):
+        return before + line
+    fill = textwrap.TextWrapper(
+        max(indent + 10, shutil.get_terminal_size().columns),
+        initial_indent=before,
+        subsequent_indent=before,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return fill.fill(line)
+
+
+def _is_terminal(stream: IO[str]) -> bool:
+    return stream.isatty()
 
 
 def _diff_line(line: str) -> str:

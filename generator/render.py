@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from . import spoilers
-from .records import Answer, PlantedBug, Promise, Puzzle, Subject
+from .messages import tr
+from .records import Answer, Packed, PlantedBug, Promise, Puzzle, Subject
 from .template import template
 
 _MOST_SYMPTOMS = 2
@@ -19,10 +20,18 @@ _WORDS_OF_A_HINT = 3
 """A line of a hint that is shorter may stand in any text."""
 
 
-def with_brief(puzzle: Puzzle, subject: Subject, answer: Answer, *, blind: bool = False) -> Puzzle:
+def with_brief(
+    puzzle: Puzzle,
+    subject: Subject,
+    answer: Answer,
+    *,
+    blind: bool = False,
+    packed: Packed | None = None,
+) -> Puzzle:
     """Return the puzzle with its brief: what the file does, the ticket, the rules, the commands.
 
-    `blind` leaves out the ticket.
+    `blind` leaves out the ticket. The brief of a packed puzzle names no seed; without a judge it
+    tells what can be done without one.
     """
     brief = template("brief.md").render(
         puzzle=puzzle,
@@ -33,6 +42,8 @@ def with_brief(puzzle: Puzzle, subject: Subject, answer: Answer, *, blind: bool 
         symptoms=() if blind else ticket(answer),
         promises=answer.promises,
         hints=sum(len(bug.hints) for bug in answer.bugs),
+        packed=packed is not None,
+        judged=packed is not Packed.WITHOUT_JUDGE,
     )
     return replace(puzzle, brief=brief)
 
@@ -55,16 +66,23 @@ def ticket(answer: Answer) -> tuple[str, ...]:
     return tuple(dict.fromkeys(lines))
 
 
-def reveal(puzzle: Puzzle, answer: Answer, *, paint: Callable[[str], str] = str) -> str:
+def reveal(
+    puzzle: Puzzle,
+    answer: Answer,
+    *,
+    paint: Callable[[str], str] = str,
+    tr: Callable[..., str] = tr,
+) -> str:
     """Return the answer for a terminal, per bug: the diff and the lesson, the smallest input with
     its values, why the visible tests missed it, the way to it, and where it truly happened.
 
-    What an older puzzle does not hold is left out. `paint` may colour a diff.
+    What an older puzzle does not hold is left out. `paint` may colour a diff, `tr` translates.
     """
     return template("reveal.txt").render(
         file_name=puzzle.file_name,
         bugs=answer.bugs,
         paint=paint,
+        tr=tr,
         texts={promise.name: promise.text for promise in answer.promises},
     )
 
@@ -92,7 +110,11 @@ def leaks(brief: str, puzzle: Puzzle, answer: Answer) -> list[str]:
             for line in _lines_of_hints(bug)
             if _plain(line) in plain and not any(_plain(line) in text for text in promised)
         ]
-        changed = [line for line in spoilers.changed_lines(bug.diff) if len(line) > 3]
+        changed = [
+            line
+            for line in spoilers.changed_lines(bug.diff)
+            if len(line) > 3 and not line.isidentifier()  # `break` alone is a word of English
+        ]
         held = [line for line in changed if line in brief]
         found += [f"the brief holds a changed line: {line}" for line in held]
         places = rf"(?:\blines?\s+|\bL|{re.escape(puzzle.file_name)}:){bug.line}\b"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import timeline
+from .messages import tr, tr_n, verdict
 from .past import Past, plain
 from .records import Answer, PlantedBug, Puzzle
 from .template import template
@@ -18,16 +19,7 @@ MARK = b"<!doctype html>\n<!-- a halfhour report -->"
 MOST_MOMENTS = 1500
 """More make a page that no browser likes to open."""
 
-_LANES = {
-    "saved": "saves",
-    "ran": "runs",
-    "checked": "checks",
-    "hinted": "hints",
-    "accused": "accusations",
-    "proved": "proofs",
-}
 _WIDTH = 1000.0
-_GOOD = re.compile(r"checked: fixed|ran: .* 0 failed$|proved: .* holds$|accused: line \d+ \(hit\)")
 _WEB = re.compile(r"https?://[^\s\"'<>]+")
 
 
@@ -80,6 +72,8 @@ def page(puzzle: Puzzle, answer: Answer, past: Past) -> str:
         accuracy=_accuracy(past),
         bugs=answer.bugs if past.over else (),
         clock=clock_words,
+        tr=tr,
+        tr_n=tr_n,
         diff_lines=_diff_lines,
         sightings=_sightings,
         paragraphs=lambda text: [" ".join(part.split()) for part in text.split("\n\n")],
@@ -90,19 +84,27 @@ def _tiles(past: Past, happened: Sequence[Moment]) -> dict[str, str]:
     kinds = [moment.kind for moment in happened]
     last = past.hunt.checks[-1] if past.hunt.checks else None
     return {
-        "time": clock_words(past.hunt.elapsed),
-        "saves": str(kinds.count("saved")),
-        "runs": str(kinds.count("ran")),
-        "checks": str(len(past.hunt.checks)),
-        "hints": str(past.hunt.hints),
-        "accusations": str(len({each.line for each in past.accusations})),
-        "last verdict": str(last.verdict).replace("_", " ") if last else "none",
+        tr("time"): clock_words(past.hunt.elapsed),
+        tr("saves"): str(kinds.count("saved")),
+        tr("runs"): str(kinds.count("ran")),
+        tr("checks"): str(len(past.hunt.checks)),
+        tr("hints"): str(past.hunt.hints),
+        tr("accusations"): str(len({each.line for each in past.accusations})),
+        tr("last verdict"): verdict(last.verdict) if last else tr("none"),
     }
 
 
 def _lanes(happened: Sequence[Moment], length: float) -> tuple[Lane, ...]:
     found = []
-    for kind, name in _LANES.items():
+    lanes = {
+        "saved": tr("saves"),
+        "ran": tr("runs"),
+        "checked": tr("checks"),
+        "hinted": tr("hints"),
+        "accused": tr("accusations"),
+        "proved": tr("proofs"),
+    }
+    for kind, name in lanes.items():
         # One mark per place is all that can be seen.
         marks = {
             round(_WIDTH * m.seconds / length): _mark(m, length) for m in happened if m.kind == kind
@@ -113,9 +115,8 @@ def _lanes(happened: Sequence[Moment], length: float) -> tuple[Lane, ...]:
 
 
 def _mark(moment: Moment, length: float) -> Mark:
-    good = _GOOD.match(f"{moment.kind}: {moment.words}") is not None
     x = round(_WIDTH * moment.seconds / length, 1)
-    return Mark(x, good, f"{clock_words(moment.seconds)} {moment.words}")
+    return Mark(x, moment.good, f"{clock_words(moment.seconds)} {moment.words}")
 
 
 def _accusations(puzzle: Puzzle, past: Past) -> tuple[Named, ...]:
@@ -123,20 +124,24 @@ def _accusations(puzzle: Puzzle, past: Past) -> tuple[Named, ...]:
     start = past.hunt.started or 0.0
     found = []
     for each in past.accusations[:MOST_MOMENTS]:
-        verdict = ("hit" if each.hit else "missed") if past.over else "told when the hunt is over"
+        came_to = tr("told when the hunt is over")
+        if past.over:
+            came_to = tr("hit") if each.hit else tr("missed")
         text = lines[each.line - 1].strip() if 1 <= each.line <= len(lines) else ""
         clock = clock_words(max(0.0, each.at - start))
-        found.append(Named(clock, each.line, text, plain(each.because), verdict))
+        found.append(Named(clock, each.line, text, plain(each.because), came_to))
     return tuple(found)
 
 
 def _accuracy(past: Past) -> str:
     lines = {each.line: each.hit for each in past.accusations}
-    named = f"{len(lines)} {'line was' if len(lines) == 1 else 'lines were'} accused"
+    named = tr_n("{count} line was accused", "{count} lines were accused", len(lines))
     if not past.over:
-        return f"{named}; which of them hit is told when the hunt is over."
-    first = "hit" if past.accusations and past.accusations[0].hit else "missed"
-    return f"{named}, {sum(lines.values())} of them rightly; the first {first}."
+        return tr("{accused}; which of them hit is told when the hunt is over.", accused=named)
+    right = sum(lines.values())
+    if past.accusations and past.accusations[0].hit:
+        return tr("{accused}, {right} of them rightly; the first hit.", accused=named, right=right)
+    return tr("{accused}, {right} of them rightly; the first missed.", accused=named, right=right)
 
 
 def _diff_lines(diff: str) -> list[tuple[str, str]]:

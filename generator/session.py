@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import places, store
+from .messages import tr
 from .records import Answer, Puzzle, Verdict, VerdictKind, digest
 
 Clock = Callable[[], float]
@@ -235,7 +236,7 @@ class Session:
         try:
             return read_log(self._path)
         except OSError as error:
-            self._cannot("read", error)
+            self._cannot(tr("the log {path} cannot be read ({why})", **self._why(error)))
             return []
 
     def _append(self, event: str, **facts: object) -> None:
@@ -244,13 +245,16 @@ class Session:
         try:
             _append_line(self._path, json.dumps(line))
         except OSError as error:
-            self._cannot("written to", error)
+            self._cannot(tr("the log {path} cannot be written to ({why})", **self._why(error)))
 
-    def _cannot(self, verb: str, error: OSError) -> None:
-        why = error.strerror or type(error).__name__
-        self.note = (
-            f"the log {self._path} cannot be {verb} ({why}): the clock and the hints are not"
-            " remembered; set HALFHOUR_HOME to a folder of yours"
+    def _why(self, error: OSError) -> dict[str, object]:
+        return {"path": self._path, "why": error.strerror or type(error).__name__}
+
+    def _cannot(self, what: str) -> None:
+        self.note = tr(
+            "{what}: the clock and the hints are not remembered; set HALFHOUR_HOME to a folder of"
+            " yours",
+            what=what,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from . import textdiff
+from .messages import tr, verdict
 from .past import Event, Past, clock_time, plain
 from .records import Puzzle
 
@@ -18,10 +19,17 @@ class Moment:
     seconds: float
     """Since the start."""
     kind: str
-    """The name of the event."""
+    """The name of the event in the log."""
     words: str
     diff: str = ""
     """Of a save: what changed since the one before."""
+    good: bool = False
+    """A run, a check or a proof without a failure, or an accusation that is told to have hit."""
+
+    @property
+    def name(self) -> str:
+        """The name of the event in the reader's language."""
+        return _names().get(self.kind, self.kind)
 
 
 def moments(puzzle: Puzzle, past: Past) -> tuple[Moment, ...]:
@@ -43,7 +51,8 @@ def moments(puzzle: Puzzle, past: Past) -> tuple[Moment, ...]:
         words = _words(event, past)
         if words is not None:
             seconds = max(0.0, clock_time(event) - start)
-            found.append(Moment(seconds, str(event["event"]), words, diff))
+            kind, good = str(event["event"]), _is_good(event, past)
+            found.append(Moment(seconds, kind, words, diff, good))
     return tuple(found)
 
 
@@ -51,8 +60,8 @@ def end_of(past: Past) -> str:
     """Say in a few words how the hunt stands."""
     hunt = past.hunt
     if hunt.solved is not None:
-        return "solved after the bell" if hunt.late else "solved"
-    return "revealed" if hunt.revealed is not None else "open"
+        return tr("solved after the bell") if hunt.late else tr("solved")
+    return tr("revealed") if hunt.revealed is not None else tr("open")
 
 
 def clock_words(seconds: float) -> str:
@@ -66,40 +75,88 @@ def _words(event: Event, past: Past) -> str | None:
     """Return what an event says; None where it is of another kind or shape."""
     match event:
         case {"event": "started"}:
-            return f"{past.hunt.minutes} minutes"
+            return tr("{all} minutes", all=past.hunt.minutes)
         case {"event": "saved", "text": str()}:
-            return "the file was saved"
+            return tr("the file was saved")
         case {"event": "saved", "digest": str()}:
-            return "the file was saved; its text was not kept"
+            return tr("the file was saved; its text was not kept")
         case {"event": "ran", "passed": int(passed), "failed": int(failed)}:
-            return f"{passed} passed, {failed} failed"
+            return tr("{passed} passed, {failed} failed", passed=passed, failed=failed)
         case {
             "event": "checked",
-            "verdict": str(verdict),
+            "verdict": str(found),
             "kept": int(kept),
             "promises": int(promises),
         }:
-            name = plain(verdict).replace("_", " ")
-            return f"{name}, {kept} of {promises} promises kept" if promises else name
+            name = verdict(plain(found))
+            if not promises:
+                return name
+            return tr(
+                "{verdict}, {kept} of {all} promises kept", verdict=name, kept=kept, all=promises
+            )
         case {"event": "hinted", "step": int(step)}:
-            return f"step {step}"
+            return tr("step {step}", step=step)
         case {"event": "accused", "line": int(line), "because": str(because), "hit": bool(hit)}:
-            told = past.over or event.get("told") is True
-            end = f" ({'hit' if hit else 'missed'})" if told else ""
-            return f"line {line}{end}" + (f": {plain(because)}" if because else "")
-        case {"event": "proved", "test": str(test), "holds": bool(holds)}:
-            return f"{plain(test)} {'holds' if holds else 'does not hold'}"
+            return _accused(line, hit if _is_told(event, past) else None, plain(because))
+        case {"event": "proved", "test": str(test), "holds": True}:
+            return tr("{test} holds", test=plain(test))
+        case {"event": "proved", "test": str(test), "holds": False}:
+            return tr("{test} does not hold", test=plain(test))
         case {"event": "reset"}:
-            return "the file was put back as handed out"
+            return tr("the file was put back as handed out")
         case {"event": "revealed"}:
-            return "the answer was shown"
+            return tr("the answer was shown")
         case {"event": "paused"}:
-            return "the clock stands"
+            return tr("the clock stands")
         case {"event": "resumed"}:
-            return "the clock runs on"
+            return tr("the clock runs on")
         case {"event": "recording", "on": bool(on)}:
-            return "saves and runs are noted" if on else "saves and runs are not noted"
+            return tr("saves and runs are noted") if on else tr("saves and runs are not noted")
     return None
+
+
+def _accused(line: int, hit: bool | None, because: str) -> str:
+    if hit is None:
+        text = tr("line {line}", line=line)
+    elif hit:
+        text = tr("line {line} (hit)", line=line)
+    else:
+        text = tr("line {line} (missed)", line=line)
+    return f"{text}: {because}" if because else text
+
+
+def _is_told(event: Event, past: Past) -> bool:
+    return past.over or event.get("told") is True
+
+
+def _is_good(event: Event, past: Past) -> bool:
+    match event:
+        case (
+            {"event": "checked", "verdict": "fixed"}
+            | {"event": "ran", "failed": 0}
+            | {"event": "proved", "holds": True}
+        ):
+            return True
+        case {"event": "accused", "hit": True}:
+            return _is_told(event, past)
+    return False
+
+
+def _names() -> dict[str, str]:
+    return {
+        "started": tr("started"),
+        "saved": tr("saved"),
+        "ran": tr("ran"),
+        "checked": tr("checked"),
+        "hinted": tr("hinted"),
+        "accused": tr("accused"),
+        "proved": tr("proved"),
+        "reset": tr("reset"),
+        "revealed": tr("revealed"),
+        "paused": tr("paused"),
+        "resumed": tr("resumed"),
+        "recording": tr("recording"),
+    }
 
 
 def _cut(diff: str) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import toy
+from shop import remembering
 
 from halfhour.generator import library
 from halfhour.generator.cache import ProofCache
 from halfhour.generator.certify import seeds
 from halfhour.generator.demonstrate import Demonstrator
+from halfhour.generator.demonstrate.observing import difference
 from halfhour.generator.plant import plant
 from halfhour.generator.records import Demonstration, Mutant, Subject
 from halfhour.generator.screen import Screen
@@ -143,10 +144,44 @@ def test_what_was_given_is_left_alone(subject):
 )
 
 
+DRAWING = toy.subject(
+    source='''"""Draws."""
+
+import secrets
+
+
+def drawn(low: int) -> int:
+    """Return some number from the lowest one on."""
+    return low + secrets.randbelow(100)
+
+
+def tenfold(low: int) -> int:
+    """Return ten times the number, whatever was drawn before."""
+    drawn(low)
+    return low * 10
+''',
+    visible='''import toy
+
+
+def test_draw():
+    """A number is drawn."""
+    assert toy.drawn(1000) < 1100
+''',
+    hidden='''def test_no_draw_is_below(subject):
+    """No number is below the lowest one."""
+    assert subject.drawn(500) >= 500
+
+
+def test_tenfold(subject):
+    """Ten times five are fifty."""
+    assert subject.tenfold(5) == 50
+''',
+)
+
+
 @pytest.fixture(scope="module")
-def demonstrator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demonstrator]:
-    with Demonstrator(ProofCache(tmp_path_factory.mktemp("proofs"))) as demonstrator:
-        yield demonstrator
+def demonstrator(screen: Demonstrator, tmp_path_factory: pytest.TempPathFactory) -> Demonstrator:
+    return remembering(screen, ProofCache(tmp_path_factory.mktemp("proofs")))
 
 
 def demonstrated(
@@ -166,7 +201,7 @@ def printed(folder: Path, file_name: str, source: str, script: str) -> str:
     (folder / "try.py").write_text(script, encoding="utf-8")
     command = [sys.executable, "-B", "try.py"]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=60, check=True
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=True
     )
     return done.stdout.rstrip("\n")
 
@@ -213,6 +248,11 @@ def test_state_is_shown_where_no_answer_differs(demonstrator: Demonstrator) -> N
     assert int(found.correct) > int(found.buggy) == 1
 
 
+@pytest.mark.parametrize(("correct", "other"), [("", "ab"), ("ab", "\n")])
+def test_text_that_is_empty_is_shown_all_the_same(correct: str, other: str) -> None:
+    assert difference(correct, other, "out") == "repr(out)"
+
+
 def test_missing_refusal_is_shown(demonstrator: Demonstrator) -> None:
     mutant = toy.mutant("times < 1", "times < 0", of=COUNTER)
     found = demonstrated(demonstrator, COUNTER, mutant, "test_times_are_positive")
@@ -254,6 +294,17 @@ def test_nothing_is_shown_where_the_files_do_the_same(demonstrator: Demonstrator
     assert demonstrator.demonstration(toy.subject(), same, broken=broken, seeds=SEEDS) is None
 
 
+def test_what_the_system_draws_shows_no_bug(demonstrator: Demonstrator) -> None:
+    """It would print another number each time."""
+    mutant = toy.mutant("low + ", "low - ", of=DRAWING)
+    seeded = toy.mutant("low * ", "low + ", of=DRAWING)
+
+    assert not demonstrator.demonstration(
+        DRAWING, mutant.source, broken=["test_no_draw_is_below"], seeds=SEEDS
+    )
+    assert "tenfold" in demonstrated(demonstrator, DRAWING, seeded, "test_tenfold").script
+
+
 def test_rounding_is_no_difference(demonstrator: Demonstrator) -> None:
     near = toy.mutant("total / len(values)", "total / len(values) * (1 + 1e-5)").source
     broken = [promise.name for promise in toy.subject().promises]
@@ -261,14 +312,15 @@ def test_rounding_is_no_difference(demonstrator: Demonstrator) -> None:
     assert demonstrator.demonstration(toy.subject(), near, broken=broken, seeds=SEEDS) is None
 
 
-def test_same_bug_gives_the_same_script(tmp_path: Path) -> None:
+def test_same_bug_gives_the_same_script(demonstrator: Demonstrator, tmp_path: Path) -> None:
+    """In a process of its own, which remembers nothing."""
     mutant = toy.mutant("max(self._counts", "min(self._counts", of=COUNTER)
-    found = []
-    for folder in ("one", "two"):
-        with Demonstrator(ProofCache(tmp_path / folder)) as demonstrator:
-            found.append(demonstrated(demonstrator, COUNTER, mutant, "test_most_frequent_word"))
+    found = demonstrated(demonstrator, COUNTER, mutant, "test_most_frequent_word")
 
-    assert found[0] == found[1]
+    with Demonstrator(ProofCache(tmp_path)) as another:
+        again = demonstrated(another, COUNTER, mutant, "test_most_frequent_word")
+
+    assert again == found
 
 
 def test_what_was_found_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +363,22 @@ REAL = (
     ("batch_sampler", "softmax_where_the_logarithm_is_wanted", 0),
     ("block_manager", "page_is_counted_from_the_chunk", 1),
     ("token_sampler", "nucleus_summed_in_vocabulary_order", 0),
+    ("token_sampler", "departed_entry_stays_in_the_table", 1),
+    ("streaming_detokenizer", "held_part_is_handed_out_and_kept", 2),
+    ("batch_sampler", "logits_are_drawn_from_like_probabilities", 0),
 )
+BROKEN = {
+    "departed_entry_stays_in_the_table": [
+        "test_requests_that_leave_or_join_do_not_disturb_the_others"
+    ],
+    "logits_are_drawn_from_like_probabilities": [
+        "test_a_new_request_finds_no_trace_of_earlier_ones",
+        "test_all_settings_of_a_request_act_together",
+        "test_default_settings_leave_the_model_as_it_is",
+        "test_greedy_requests_take_the_best_token",
+    ],
+}
+"""Where a test would take long to get there through promises that the bug does not break."""
 
 
 @pytest.mark.parametrize(
@@ -327,7 +394,7 @@ def test_real_bugs_show_themselves_in_a_process_of_their_own(
     promises = [promise.name for promise in subject.promises]
 
     found = demonstrator.demonstration(
-        subject, mutant.source, broken=promises, seeds=seeds(subject)
+        subject, mutant.source, broken=BROKEN.get(mutator, promises), seeds=seeds(subject)
     )
 
     assert found is not None

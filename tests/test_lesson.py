@@ -92,15 +92,14 @@ def test_there_is_a_route_to_what_stands_outside_of_functions() -> None:
     assert "line 1" in stops[1]
 
 
-def test_visible_tests_are_traced_once(tmp_path: Path) -> None:
+def test_visible_tests_are_traced_once(screen: Screen, tmp_path: Path) -> None:
     """The toy's visible test calls `mean` with one value and never `spread`."""
     cache = ProofCache(tmp_path)
     subject = toy.subject()
     body = toy.SOURCE.split("\n").index("    return total / len(values)") + 1
 
-    with Screen() as screen:
-        first = VisibleTraces(screen, cache).of(subject)
-        kept = VisibleTraces(screen, cache).of(subject)
+    first = VisibleTraces(screen, cache).of(subject)
+    kept = VisibleTraces(screen, cache).of(subject)
 
     assert first is not None
     assert kept is not None
@@ -109,12 +108,11 @@ def test_visible_tests_are_traced_once(tmp_path: Path) -> None:
     assert kept.depths == first.depths
 
 
-def test_tests_that_cannot_be_traced_are_no_failure(tmp_path: Path) -> None:
+def test_tests_that_cannot_be_traced_are_no_failure(screen: Screen, tmp_path: Path) -> None:
     cache = ProofCache(tmp_path)
     broken = toy.subject(visible='def test_it():\n    """It."""\n    import nowhere_to_be_found\n')
 
-    with Screen() as screen:
-        found = VisibleTraces(screen, cache).of(replace(broken, source="raise OSError\n"))
+    found = VisibleTraces(screen, cache).of(replace(broken, source="raise OSError\n"))
 
     assert found is None
 

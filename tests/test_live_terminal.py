@@ -10,12 +10,15 @@ import sys
 import termios
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import handmade
 import pexpect
+import pot
 import pytest
 import toy
+from homes import make_home
 
 from halfhour.generator import store
 from halfhour.generator.session import Session
@@ -37,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}}
-    home = {"HALFHOUR_HOME": str(tmp_path / "home"), "HALFHOUR_WARM_MINUTES": "0"}
+    home = {"HALFHOUR_HOME": str(make_home(tmp_path / "home")), "HALFHOUR_WARM_MINUTES": "0"}
     return {**kept, **home, "TERM": "xterm-256color"}
 
 
@@ -63,7 +66,8 @@ def hunter(folder: Path, environment: dict[str, str]) -> Iterator[Hunter]:
 
     yield sit
     for child in opened:
-        child.close(force=True)
+        with suppress(pexpect.ExceptionPexpect):  # killed, but not gone at once
+            child.close(force=True)
 
 
 def log_of(folder: Path, *, minutes_ago: float = 0.0) -> Session:
@@ -109,9 +113,15 @@ def test_a_hunt_from_the_first_save_to_the_fix(hunter: Hunter, folder: Path) -> 
     child.send("d")
     child.expect(re.escape("+    return 7.0"))
     child.send("h")
+    child.expect(r"hint 1 of 3 costs 1 of 7 points, go on\? \[y/N\]")
+    child.sendline("n")
+    child.expect("no hint is told")
+    child.expect("hints: 0")
+    child.send("h")
     child.expect("go on\\?")
     child.sendline("y")
     child.expect(re.escape(handmade.BUG.hints[0]))
+    child.expect("hints: 1")
     child.send("q")
     child.expect("left; the clock runs on; go on with: halfhour hunt hunt")
     assert leaves(child) == 0
@@ -122,6 +132,7 @@ def test_a_hunt_from_the_first_save_to_the_fix(hunter: Hunter, folder: Path) -> 
     save(folder, toy.SOURCE)
     child.expect("visible tests: all 1 passed")
     child.send("c")
+    child.expect("judging; 29:[0-9]+ of 30 minutes left")
     child.expect("all 4 promises are kept", timeout=4 * SECONDS)
     child.expect("last check: fixed")
     child.send("q")
@@ -214,6 +225,21 @@ def test_the_clock_warns_and_is_over(hunter: Hunter, folder: Path) -> None:
     assert leaves(child) == 0
 
 
+def test_a_bell_that_rings_while_a_command_speaks_is_told_afterwards(
+    hunter: Hunter, folder: Path, tmp_path: Path
+) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\necho the editor; read line\n", encoding="utf-8")
+    editor.chmod(0o755)
+    child = hunter(also={"VISUAL": str(editor)})
+    child.expect("29:[0-9]+ of 30 minutes left")
+    child.send("o")
+    child.expect("the editor")
+    log_of(folder, minutes_ago=26).start()
+    child.sendline("")
+    child.expect("5 minutes left")
+
+
 def test_a_narrow_terminal_that_becomes_narrower(hunter: Hunter, folder: Path) -> None:
     child = hunter("--poll", columns=40)
     child.expect("visible tests: all 1 passed")
@@ -257,6 +283,28 @@ def test_the_editor_is_opened_and_the_hunt_goes_on(hunter: Hunter, tmp_path: Pat
     child.expect("saved; running")
     child.send("d")
     child.expect("# mine")
+
+
+def test_what_is_typed_blindly_is_no_key(hunter: Hunter, folder: Path, tmp_path: Path) -> None:
+    """Neither letters that came with a key nor those typed while its command speaks."""
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\necho the editor; read line; echo it closes\n", encoding="utf-8")
+    editor.chmod(0o755)
+    child = hunter(also={"VISUAL": str(editor)})
+    child.expect("visible tests: all 1 passed")
+    save(folder, BREAKS)
+    child.expect("1 of 1 failed")
+
+    child.send("orq")
+    child.expect("the editor")
+    child.send("r\nrrq")
+    child.expect("it closes")
+    child.expect("q quit")
+    child.send("d")
+    child.expect(re.escape("+    return 7.0"))
+    assert "reset" not in events(folder)
+    child.send("q")
+    assert leaves(child) == 0
 
 
 @pytest.mark.parametrize("options", [("--plain", "--poll"), ()], ids=["asked for", "by itself"])
@@ -316,3 +364,10 @@ def test_nothing_is_recorded_against_ones_will(hunter: Hunter, folder: Path) -> 
     child.send("q")
     assert leaves(child) == 0
     assert events(folder) == ["started", "recording"]
+
+
+def test_the_screen_speaks_the_language_of_a_catalogue(hunter: Hunter, tmp_path: Path) -> None:
+    pot.write_toy(tmp_path / "locale", "tlh")
+    child = hunter(also={"HALFHOUR_LOCALE": str(tmp_path / "locale"), "LANGUAGE": "tlh"})
+    for words in ("~visible tests: all 1 passed", "~last check: none yet", "c ~check  h ~hint"):
+        child.expect(words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from .. import library, session, store
 from .._version import VERSION
 from ..console import Console, debug_flag, here
 from ..errors import UsageError
+from ..messages import tr
 from ..records import Puzzle, Subject
 from ..session import Hunt, Session
 
@@ -84,7 +85,7 @@ def meant(folder: Path | None, *, open_only: bool = False) -> Path:
         return Path.cwd()
     found = session.current() or (None if open_only else session.latest())
     if found is None:
-        raise UsageError("no puzzle here and no hunt under way; start one with: halfhour new")
+        raise UsageError(tr("no puzzle here and no hunt under way; start one with: halfhour new"))
     return found
 
 
@@ -92,7 +93,9 @@ def read_puzzle(folder: Path) -> Puzzle:
     """Return the puzzle, with a note where another halfhour made it."""
     puzzle = store.read_puzzle(folder)
     if puzzle.version != VERSION:
-        here().note(f"made by halfhour {puzzle.version}; this is {VERSION}")
+        here().note(
+            tr("made by halfhour {theirs}; this is {ours}", theirs=puzzle.version, ours=VERSION)
+        )
     return puzzle
 
 
@@ -111,6 +114,13 @@ def shown(path: Path) -> str:
         return str(absolute)
 
 
+def say_rows(rows: Mapping[str, str]) -> None:
+    """Say one thing a line, each below the other."""
+    width = max(map(len, rows)) + 2
+    for name, text in rows.items():
+        here().say(f"  {name:<{width}} {text}")
+
+
 def command_for(verb: str, folder: Path) -> str:
     """Return the command to type next for this folder, from here."""
     name = shown(folder)
@@ -120,18 +130,24 @@ def command_for(verb: str, folder: Path) -> str:
 def clock(hunt: Hunt) -> str:
     """Say how the half hour stands."""
     if hunt.started is None:
-        return f"{hunt.minutes} minutes; the clock starts with the first check or hint"
-    if hunt.solved is not None:
-        end = "after the bell" if hunt.late else f"of {hunt.minutes}"
-        return f"solved in {_minutes(hunt.elapsed)} minutes {end}"
-    if hunt.revealed is not None:
-        return f"revealed after {_minutes(hunt.elapsed)} minutes"
-    if hunt.paused is not None:
-        return f"paused at {_minutes(hunt.elapsed)} of {hunt.minutes} minutes"
-    if hunt.late:
-        over = hunt.elapsed - hunt.minutes * 60
-        return f"the bell rang {_minutes(over)} minutes ago; a fix still counts, marked late"
-    return f"{_minutes(hunt.remaining)} of {hunt.minutes} minutes left"
+        text = tr("{all} minutes; the clock starts with the first check or hint", all=hunt.minutes)
+    elif hunt.solved is not None and hunt.late:
+        text = tr("solved in {time} minutes after the bell", time=_minutes(hunt.elapsed))
+    elif hunt.solved is not None:
+        spent = _minutes(hunt.elapsed)
+        text = tr("solved in {time} minutes of {all}", time=spent, all=hunt.minutes)
+    elif hunt.revealed is not None:
+        text = tr("revealed after {time} minutes", time=_minutes(hunt.elapsed))
+    elif hunt.paused is not None:
+        spent = _minutes(hunt.elapsed)
+        text = tr("paused at {time} of {all} minutes", time=spent, all=hunt.minutes)
+    elif hunt.late:
+        over = _minutes(hunt.elapsed - hunt.minutes * 60)
+        text = tr("the bell rang {time} minutes ago; a fix still counts, marked late", time=over)
+    else:
+        left = _minutes(hunt.remaining)
+        text = tr("{time} of {all} minutes left", time=left, all=hunt.minutes)
+    return text
 
 
 def known(kind: str, name: str | None, names: Iterable[str]) -> None:

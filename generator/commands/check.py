@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 
-from .. import store
+from .. import messages, store
 from ..console import here
 from ..errors import EnvironmentFault, InvalidSubmission
+from ..messages import tr, tr_n
 from ..records import (
     Answer,
     Outcome,
@@ -55,7 +56,8 @@ def check(folder: Path | None, device: str, quiet_promises: bool) -> int:
     puzzle, answer = read_puzzle(folder), store.read_answer(folder)
     log = Session(folder, puzzle)
     log.ensure_started()
-    verdict = _judged(folder, puzzle, answer, device)
+    with here().waiting(lambda: tr("judging; {clock}", clock=clock(log.hunt))):
+        verdict = _judged(folder, puzzle, answer, device)
     if verdict.kind is not VerdictKind.ENVIRONMENT:
         log.checked(verdict)
     worse = _regressed(verdict, puzzle, answer, device)
@@ -116,31 +118,38 @@ def _kept(verdict: Verdict) -> int:
 
 
 def _print(verdict: Verdict, worse: set[str], *, quiet: bool) -> None:
-    console = here()
+    reason, everything = verdict.reason, len(verdict.results)
     match verdict.kind:
         case VerdictKind.FIXED:
-            sentence = f"all {len(verdict.results)} promises are kept"
-            console.out(f"{click.style('fixed', fg='green', bold=True)}: {sentence}")
+            colour, text = "green", tr("all {all} promises are kept", all=everything)
         case VerdictKind.NOT_FIXED:
-            sentence = f"{_kept(verdict)} of {len(verdict.results)} promises are kept"
-            console.out(f"{click.style('not fixed', fg='red', bold=True)}: {sentence}")
-            if not quiet:
-                _print_broken(verdict, worse)
+            kept = _kept(verdict)
+            colour, text = "red", tr("{kept} of {all} promises are kept", kept=kept, all=everything)
         case VerdictKind.INVALID:
-            console.out(f"{click.style('invalid', fg='yellow', bold=True)}: {verdict.reason}")
+            colour, text = "yellow", reason
         case VerdictKind.ENVIRONMENT:
-            name = click.style("environment", fg="yellow", bold=True)
-            console.out(f"{name}: {verdict.reason} (this says nothing about your file)")
+            text = tr("{reason} (this says nothing about your file)", reason=reason)
+            colour = "yellow"
+    name = click.style(messages.verdict(verdict.kind), fg=colour, bold=True)
+    here().out(f"{name}: {text}")
+    if verdict.kind is VerdictKind.NOT_FIXED and not quiet:
+        _print_broken(verdict, worse)
 
 
 def _print_broken(verdict: Verdict, worse: set[str]) -> None:
     for result in _broken(verdict):
-        mark = "  (kept when you started)" if result.promise.name in worse else ""
-        here().out(f"  {result.promise.name}{mark}")
-        here().out(f"      {result.promise.text}")
+        mark = tr("(kept when you started)") if result.promise.name in worse else ""
+        here().out(f"  {result.promise.name}  {mark}".rstrip())
+        here().prose(result.promise.text, indent=6)
     unreached = sum(result.outcome is Outcome.NOT_REACHED for result in verdict.results)
     if unreached:
-        here().out(f"  {unreached} more were not reached: {verdict.reason}")
+        text = tr_n(
+            "{count} more was not reached: {reason}",
+            "{count} more were not reached: {reason}",
+            unreached,
+            reason=verdict.reason,
+        )
+        here().out(f"  {text}")
 
 
 def _as_json(
@@ -168,14 +177,24 @@ def _as_json(
 def _say_what_next(verdict: Verdict, folder: Path, hunt: Hunt) -> None:
     console = here()
     if verdict.results:
-        where = f"on {verdict.device}, protection {verdict.rung}"
-        console.say(f"judged in {verdict.seconds:.1f} s {where}")
+        console.say(
+            tr(
+                "judged in {seconds} s on {device}, protection {rung}",
+                seconds=f"{verdict.seconds:.1f}",
+                device=verdict.device,
+                rung=verdict.rung,
+            )
+        )
+    now = clock(hunt)
     match verdict.kind:
         case VerdictKind.FIXED:
-            console.say(f"{clock(hunt)}; what it was: {command_for('reveal', folder)}")
+            command = command_for("reveal", folder)
+            console.say(tr("{clock}; what it was: {command}", clock=now, command=command))
         case VerdictKind.NOT_FIXED:
-            console.say(f"{clock(hunt)}; a hint: {command_for('hint', folder)}")
+            command = command_for("hint", folder)
+            console.say(tr("{clock}; a hint: {command}", clock=now, command=command))
         case VerdictKind.INVALID:
-            console.say(f"{clock(hunt)}; start over: {command_for('reset', folder)}")
+            command = command_for("reset", folder)
+            console.say(tr("{clock}; start over: {command}", clock=now, command=command))
         case VerdictKind.ENVIRONMENT:
-            console.say("what to do: halfhour doctor")
+            console.say(tr("what to do: {command}", command="halfhour doctor"))

@@ -9,6 +9,7 @@ import click
 from .. import counterexample, diagnosis, store
 from ..console import here
 from ..counterexample import Counterexample, Tried
+from ..messages import tr, tr_n
 from ..past import plain
 from ..session import Session
 from ._common import (
@@ -50,15 +51,26 @@ def accuse(line: int, folder: Path | None, because: str, tell: bool) -> int:
             }
         )
     else:
-        end = "" if hit is None else f" ({'hit' if hit else 'missed'})"
-        here().out(f"accused line {found.line}{end}: {found.text}")
-    if not found.over:
-        counted = f"{found.counted} counted" if found.counted else "free"
-        here().say(f"accusation {found.number}: {counted}")
+        here().out(_accused(found, hit))
+    if not found.over and found.counted:
+        number, counted = found.number, found.counted
+        here().say(tr("accusation {number}: {counted} counted", number=number, counted=counted))
+    elif not found.over:
+        here().say(tr("accusation {number}: free", number=found.number))
     if hit is None:
-        here().say(f"whether it hit is said when the hunt is over: {command_for('check', folder)}")
+        command = command_for("check", folder)
+        here().say(tr("whether it hit is said when the hunt is over: {command}", command=command))
     tell_about(log)
     return 0
+
+
+def _accused(found: diagnosis.Accused, hit: bool | None) -> str:
+    line, text = found.line, found.text
+    if hit is None:
+        return tr("accused line {line}: {text}", line=line, text=text)
+    if hit:
+        return tr("accused line {line} (hit): {text}", line=line, text=text)
+    return tr("accused line {line} (missed): {text}", line=line, text=text)
 
 
 @click.command(cls=Verb)
@@ -95,24 +107,34 @@ def prove(test: Path, folder: Path | None) -> int:
 
 
 def _print(found: Counterexample) -> None:
-    verdict = "proven" if found.holds else "not proven"
+    verdict = tr("proven") if found.holds else tr("not proven")
     here().out(click.style(verdict, fg="green" if found.holds else "red", bold=True))
     buggy, original = found.buggy, found.original
     if found.fails_on_buggy:
-        here().out(f"  yes  it fails on the file as handed out: {_names(buggy.failed)}")
+        names = _names(buggy.failed)
+        _answered(True, tr("it fails on the file as handed out: {tests}", tests=names))
     else:
-        why = buggy.cut_short or "every test passes or is skipped"
-        here().out(f"  no   it does not fail on the file as handed out: {why}")
+        why = buggy.cut_short or tr("every test passes or is skipped")
+        _answered(False, tr("it does not fail on the file as handed out: {why}", why=why))
     if found.passes_on_original:
-        here().out("  yes  it passes on the correct file")
+        _answered(True, tr("it passes on the correct file"))
     else:
-        failed = f"{_names(original.failed)} failed" if original.failed else "no test passed"
-        here().out(f"  no   it does not pass on the correct file: {original.cut_short or failed}")
+        names = _names(original.failed)
+        failed = tr("{tests} failed", tests=names) if names else tr("no test passed")
+        why = original.cut_short or failed
+        _answered(False, tr("it does not pass on the correct file: {why}", why=why))
+
+
+def _answered(yes: bool, text: str) -> None:
+    width = max(len(tr("yes")), len(tr("no"))) + 1
+    here().out(f"  {tr('yes') if yes else tr('no'):<{width}} {text}")
 
 
 def _names(names: tuple[str, ...]) -> str:
-    rest = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return plain(", ".join(names[:3])) + rest
+    few = plain(", ".join(names[:3]))
+    if len(names) <= 3:
+        return few
+    return tr_n("{few} and {count} more", "{few} and {count} more", len(names) - 3, few=few)
 
 
 def _as_json(tried: Tried) -> dict[str, object]:

@@ -11,6 +11,7 @@ import click
 from .. import catalogue, files, past, store, timeline, track_record
 from ..console import here, paint_diff
 from ..errors import UsageError
+from ..messages import tr, tr_n
 from ..past import Past
 from ..records import Puzzle
 from ..session import Session
@@ -45,7 +46,7 @@ def replay(folder: Path | None, speed: float) -> int:
         if speed > 0 and sys.stdout.isatty():
             time.sleep(min(_LONGEST_WAIT_S, max(0.0, moment.seconds - before) / speed))
         before = moment.seconds
-        here().out(f"{_clock(moment.seconds):>8}  {moment.kind:<9} {moment.words}")
+        here().out(f"{_clock(moment.seconds):>8}  {moment.name:<9} {moment.words}")
         if moment.diff:
             here().out(_indented(paint_diff(moment.diff)))
     return 0
@@ -109,16 +110,25 @@ def stats(share: bool) -> int:
     elif share:
         here().out(_share(whole))
     elif not whole.hunts:
-        under_way = f"; {len(record)} under way" if record else ""
-        here().out(f"no hunt is over yet{under_way}")
-        here().say("next: halfhour check" if record else "next: halfhour new")
+        count = len(record)
+        here().out(
+            tr_n(
+                "no hunt is over yet; {count} under way",
+                "no hunt is over yet; {count} under way",
+                count,
+            )
+            if record
+            else tr("no hunt is over yet")
+        )
+        here().say(tr("next: {command}", command=f"halfhour {'check' if record else 'new'}"))
     else:
-        _print_table("topic", topics)
+        _print_table(tr("topic"), topics)
         here().out("")
-        _print_table("level", levels)
+        _print_table(tr("level"), levels)
         here().out("")
         here().out(_share(whole))
-        here().out(f"to practise next: {weakest}, with: halfhour new")
+        command = "halfhour new"
+        here().out(tr("to practise next: {topic}, with: {command}", topic=weakest, command=command))
     return 0
 
 
@@ -127,7 +137,7 @@ def _last_hunt(folder: Path, puzzle: Puzzle) -> Past:
     tell_about(log)
     found = past.hunts(log.events, minutes=puzzle.minutes, now=time.time())
     if not found:
-        raise UsageError(f"nothing is recorded of {shown(folder)} yet")
+        raise UsageError(tr("nothing is recorded of {path} yet", path=shown(folder)))
     return found[-1]
 
 
@@ -147,12 +157,14 @@ def _next_topic(record: tuple[track_record.Hunted, ...]) -> str:
 
 
 def _print_table(kind: str, rows: tuple[Row, ...]) -> None:
-    head = (kind, "hunts", "solved", "median", "hints", "right at first")
+    counts = (tr("hunts"), tr("solved"), tr("median"), tr("hints"), tr("right at first"))
+    head = (kind, *counts)
     here().table(head, [_cells(row) for row in rows])
 
 
 def _cells(row: Row) -> tuple[object, ...]:
-    at_first = f"{row.right_at_first} of {row.accused}" if row.accused else "-"
+    right, accused = row.right_at_first, row.accused
+    at_first = tr("{count} of {all}", count=right, all=accused) if accused else "-"
     return row.name, row.hunts, row.solved, _median(row), row.hints, at_first
 
 
@@ -162,14 +174,15 @@ def _median(row: Row) -> str:
 
 def _share(row: Row) -> str:
     if not row.hunts:
-        return "halfhour: no hunt is over yet"
-    parts = [f"halfhour: {row.solved} of {row.hunts} hunts solved"]
+        return f"halfhour: {tr('no hunt is over yet')}"
+    parts = [tr("{solved} of {all} hunts solved", solved=row.solved, all=row.hunts)]
     if row.median_seconds is not None:
-        parts.append(f"half of them within {_clock(row.median_seconds)}")
-    parts.append(f"{row.hints / row.hunts:.1f} hints a hunt")
+        parts.append(tr("half of them within {time}", time=_clock(row.median_seconds)))
+    parts.append(tr("{number} hints a hunt", number=f"{row.hints / row.hunts:.1f}"))
     if row.accused:
-        parts.append(f"first accusation right {row.right_at_first} of {row.accused}")
-    return ", ".join(parts)
+        right, accused = row.right_at_first, row.accused
+        parts.append(tr("first accusation right {count} of {all}", count=right, all=accused))
+    return f"halfhour: {', '.join(parts)}"
 
 
 def _row_as_json(row: Row) -> dict[str, object]:

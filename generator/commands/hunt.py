@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 
 from .. import session, store
 from ..console import here, paint_diff
+from ..messages import tr, verdict
 from ..records import Answer, PlantedBug, Puzzle
 from ..session import Hunt, Session
 from ._common import (
@@ -28,8 +30,9 @@ from ._common import (
 @click.command(cls=Verb)
 @folder_argument
 @click.option("--yes", is_flag=True, help="Do not ask, whatever it costs.")
+@click.option("--again", is_flag=True, help="Tell no new one, but those that were told.")
 @json_option
-def hint(folder: Path | None, yes: bool) -> int:
+def hint(folder: Path | None, yes: bool, again: bool) -> int:
     """Tell the next hint, from far to near; each costs twice the one before.
 
     On a terminal the cost is said first. Costs are noted in your record and take nothing away.
@@ -38,36 +41,67 @@ def hint(folder: Path | None, yes: bool) -> int:
     puzzle, answer = read_puzzle(folder), store.read_answer(folder)
     log = Session(folder, puzzle)
     ladder, costs = session.ladder(answer), session.costs(answer)
+    if again:
+        _tell_again(puzzle, log.hunt.hints, ladder, costs)
+        return 0
     step = log.hunt.hints + 1
     text = ladder[step - 1] if step <= len(ladder) else None
-    price = f"{costs[step - 1]} of {sum(costs)} points" if text is not None else ""
     ask = text is not None and not yes and not here().as_json and sys.stdin.isatty()
-    if ask and not click.confirm(f"hint {step} of {len(ladder)} costs {price}, go on?", err=True):
-        here().say("no hint is told")
+    if ask and not _agreed(step, costs):
+        here().say(tr("no hint is told"))
         return 0
     log.ensure_started()
     if text is not None:
         log.record("hinted", step=step, cost=costs[step - 1])
     step = min(step, len(ladder))
     if here().as_json:
-        here().json(
-            {
-                "puzzle": puzzle.id,
-                "step": step,
-                "of": len(ladder),
-                "hint": text,
-                "hints": list(ladder[:step]),
-                "cost": sum(costs[:step]),
-                "cost_of": sum(costs),
-            }
-        )
+        here().json(_hint_as_json(puzzle, step, text, ladder, costs))
     elif text is not None:
-        here().out(f"hint {step} of {len(ladder)}: {text}")
+        here().prose(tr("hint {step} of {all}: {text}", step=step, all=len(ladder), text=text))
     if step == len(ladder):
-        last = "that was the last hint" if text is not None else "there is no further hint"
-        here().say(f"{last}; the answer: {command_for('reveal', folder)}")
+        command = command_for("reveal", folder)
+        if text is not None:
+            here().say(tr("that was the last hint; the answer: {command}", command=command))
+        else:
+            here().say(tr("there is no further hint; the answer: {command}", command=command))
     tell_about(log)
     return 0
+
+
+def _tell_again(puzzle: Puzzle, told: int, ladder: Sequence[str], costs: Sequence[int]) -> None:
+    if here().as_json:
+        here().json(_hint_as_json(puzzle, told, None, ladder, costs))
+    elif not told:
+        here().say(tr("no hint was told yet"))
+    else:
+        for step, text in enumerate(ladder[:told], start=1):
+            here().prose(tr("hint {step} of {all}: {text}", step=step, all=len(ladder), text=text))
+
+
+def _hint_as_json(
+    puzzle: Puzzle, step: int, text: str | None, ladder: Sequence[str], costs: Sequence[int]
+) -> dict[str, object]:
+    return {
+        "puzzle": puzzle.id,
+        "step": step,
+        "of": len(ladder),
+        "hint": text,
+        "hints": list(ladder[:step]),
+        "cost": sum(costs[:step]),
+        "cost_of": sum(costs),
+    }
+
+
+def _agreed(step: int, costs: Sequence[int]) -> bool:
+    """Say what a hint costs; return whether to tell it."""
+    question = tr(
+        "hint {step} of {all} costs {cost} of {costs} points, go on?",
+        step=step,
+        all=len(costs),
+        cost=costs[step - 1],
+        costs=sum(costs),
+    )
+    return click.confirm(question, err=True)
 
 
 @click.command(cls=Verb)
@@ -76,7 +110,7 @@ def hint(folder: Path | None, yes: bool) -> int:
 def status(folder: Path | None) -> int:
     """Show the clock, the hints used, the last verdict and what to do next."""
     folder = meant(folder)
-    puzzle, answer = read_puzzle(folder), store.read_answer(folder)
+    puzzle, answer = read_puzzle(folder), store.read(folder)[1]
     log = Session(folder, puzzle)
     if here().as_json:
         here().json(_status_as_json(folder, puzzle, answer, log.hunt))
@@ -97,9 +131,10 @@ def reset(folder: Path | None) -> int:
     log.reset()
     here().out(shown(folder / puzzle.file_name))
     if kept is not None:
-        here().say(f"as handed out; your edit is kept in {shown(kept)}; the clock runs on")
+        path = shown(kept)
+        here().say(tr("as handed out; your edit is kept in {path}; the clock runs on", path=path))
     else:
-        here().say("as handed out")
+        here().say(tr("as handed out"))
     tell_about(log)
     return 0
 
@@ -114,8 +149,8 @@ def reveal(folder: Path | None, yes: bool) -> int:
     puzzle, answer = read_puzzle(folder), store.read_answer(folder)
     log = Session(folder, puzzle)
     ask = not yes and not here().as_json and sys.stdin.isatty() and log.hunt.solved is None
-    if ask and not click.confirm("This ends the hunt. Show the answer?", err=True):
-        here().say("nothing is revealed")
+    if ask and not click.confirm(tr("This ends the hunt. Show the answer?"), err=True):
+        here().say(tr("nothing is revealed"))
         return 0
     log.revealed()
     if here().as_json:
@@ -141,31 +176,42 @@ def where_you_are() -> int:
     here_is_one = store.is_puzzle(Path.cwd())
     folder = Path.cwd() if here_is_one else session.current()
     if folder is None:
-        here().out("no hunt under way")
-        here().out("next: halfhour new")
-        here().say("everything else: halfhour --help")
+        here().out(tr("no hunt under way"))
+        here().out(tr("next: {command}", command="halfhour new"))
+        here().say(tr("everything else: {command}", command="halfhour --help"))
         return 0
-    puzzle, answer = read_puzzle(folder), store.read_answer(folder)
+    puzzle, answer = read_puzzle(folder), store.read(folder)[1]
     _print_status(folder, puzzle, answer, Session(folder, puzzle).hunt)
     return 0
 
 
-def _print_status(folder: Path, puzzle: Puzzle, answer: Answer, hunt: Hunt) -> None:
+def _print_status(folder: Path, puzzle: Puzzle, answer: Answer | None, hunt: Hunt) -> None:
     last = hunt.checks[-1] if hunt.checks else None
-    found = f"{last.kept} of {last.promises} promises kept" if last and last.promises else ""
-    verdict = str(last.verdict).replace("_", " ") if last else "none yet"
+    found = verdict(last.verdict) if last else tr("none yet")
+    if last and last.promises:
+        kept, every = last.kept, last.promises
+        found = tr("{verdict}, {kept} of {all} promises kept", verdict=found, kept=kept, all=every)
     rows = {
-        "puzzle": f"{puzzle.title} ({shown(folder)})",
-        "clock": clock(hunt),
-        "hints": f"{hunt.hints} of {len(session.ladder(answer))}",
-        "verdict": f"{verdict}, {found}" if found else verdict,
-        "next": _next(folder, hunt),
+        tr("puzzle"): f"{puzzle.title} ({shown(folder)})",
+        tr("clock"): clock(hunt),
+        tr("hints"): _hints(hunt, answer),
+        tr("verdict"): found,
+        tr("next"): _next(folder, hunt, answer),
     }
+    width = max(map(len, rows)) + 1
     for name, text in rows.items():
-        here().out(f"{name:<8} {text}")
+        here().out(f"{name:<{width}} {text}")
 
 
-def _status_as_json(folder: Path, puzzle: Puzzle, answer: Answer, hunt: Hunt) -> dict[str, object]:
+def _hints(hunt: Hunt, answer: Answer | None) -> str:
+    if answer is None:
+        return tr("none: the answer is with its publisher")
+    return tr("{count} of {all}", count=hunt.hints, all=len(session.ladder(answer)))
+
+
+def _status_as_json(
+    folder: Path, puzzle: Puzzle, answer: Answer | None, hunt: Hunt
+) -> dict[str, object]:
     last = hunt.checks[-1] if hunt.checks else None
     return {
         "puzzle": puzzle.id,
@@ -178,10 +224,10 @@ def _status_as_json(folder: Path, puzzle: Puzzle, answer: Answer, hunt: Hunt) ->
         "remaining_seconds": round(hunt.remaining),
         "late": hunt.late,
         "hints": hunt.hints,
-        "hints_of": len(session.ladder(answer)),
+        "hints_of": len(session.ladder(answer)) if answer else 0,
         "checks": len(hunt.checks),
         "last": last and {"verdict": last.verdict, "kept": last.kept, "of": last.promises},
-        "next": _next(folder, hunt),
+        "next": _next(folder, hunt, answer),
     }
 
 
@@ -190,15 +236,19 @@ def _state(hunt: Hunt) -> str:
         return "solved"
     if hunt.revealed is not None:
         return "revealed"
-    return "not_started" if hunt.started is None else "open"
+    if hunt.started is None:
+        return "not_started"
+    return "paused" if hunt.paused is not None else "open"
 
 
-def _next(folder: Path, hunt: Hunt) -> str:
+def _next(folder: Path, hunt: Hunt, answer: Answer | None) -> str:
+    if answer is None:
+        return command_for("hunt", folder)
     if hunt.solved is not None and hunt.revealed is None:
         return command_for("reveal", folder)
     if hunt.revealed is not None:
         return "halfhour new"
-    return command_for("check", folder)
+    return command_for("resume" if hunt.paused is not None else "check", folder)
 
 
 def _bug_as_json(bug: PlantedBug) -> dict[str, object]:

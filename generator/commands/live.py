@@ -10,8 +10,9 @@ from pathlib import Path
 import click
 
 from .. import store
-from ..console import here, paint_diff
+from ..console import here, is_lively, paint_diff
 from ..errors import HalfhourError, UsageError
+from ..messages import tr
 from ..records import Puzzle
 from ..session import Hunt, Session
 from . import _machine
@@ -25,6 +26,7 @@ from ._common import (
     meant,
     minutes_option,
     read_puzzle,
+    say_rows,
     shown,
     tell_about,
 )
@@ -63,20 +65,25 @@ def hunt(
     _start(log, minutes, extra)
     recording = _agree(log, record)
     here().say(f"{puzzle.title}: {clock(log.hunt)}")
-    here().say(f"  brief   {here().link(folder / store.BRIEF, shown(folder / store.BRIEF))}")
-    file = folder / puzzle.file_name
-    here().say(f"  file    {here().link(file, shown(file))}")
+    brief, file = folder / store.BRIEF, folder / puzzle.file_name
+    say_rows(
+        {
+            tr("brief"): here().link(brief, shown(brief)),
+            tr("file"): here().link(file, shown(file)),
+        }
+    )
     tell_about(log)
+    here().plain = plain = plain or not is_lively(sys.stdout)
     try:
         _machine.hunt(
             folder,
             puzzle,
             log,
-            _actions(ctx, folder, puzzle),
+            _actions(ctx, folder, puzzle, plain=plain),
             clock=clock,
             record=recording,
             poll=poll,
-            plain=plain or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb",
+            plain=plain,
         )
     except BrokenPipeError:  # whoever read the lines has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -92,11 +99,12 @@ def pause(folder: Path | None) -> int:
     """Let the clock rest; only in practice."""
     folder, log = _practice(folder)
     if not log.hunt.is_open:
-        raise UsageError(f"there is no clock to pause: {clock(log.hunt)}")
+        raise UsageError(tr("there is no clock to pause: {clock}", clock=clock(log.hunt)))
     if log.hunt.paused is None:
         log.pause()
     _tell_clock(log)
-    here().say(f"it runs on with the next thing you do, or with: {command_for('resume', folder)}")
+    command = command_for("resume", folder)
+    here().say(tr("it runs on with the next thing you do, or with: {command}", command=command))
     tell_about(log)
     return 0
 
@@ -126,9 +134,12 @@ def _tell_clock(log: Session) -> None:
 def _practice(folder: Path | None) -> tuple[Path, Session]:
     """Return the folder and its log. Raises UsageError where the answer is with somebody else."""
     folder = meant(folder)
-    if store.is_puzzle(folder) and not (folder / store.SEAL).is_file():
-        raise UsageError("only practice can be paused; this puzzle's answer is with its publisher")
-    return folder, Session(folder, read_puzzle(folder))
+    puzzle = read_puzzle(folder)
+    if store.read(folder)[1] is None:
+        raise UsageError(
+            tr("only practice can be paused; this puzzle's answer is with its publisher")
+        )
+    return folder, Session(folder, puzzle)
 
 
 def _is_over(folder: Path, found: Hunt) -> bool:
@@ -137,7 +148,7 @@ def _is_over(folder: Path, found: Hunt) -> bool:
         return False
     here().out(clock(found))
     following = "halfhour new" if found.revealed is not None else command_for("reveal", folder)
-    here().say(f"this hunt is over; next: {following}")
+    here().say(tr("this hunt is over; next: {command}", command=following))
     return True
 
 
@@ -145,8 +156,11 @@ def _start(log: Session, minutes: int | None, extra: int) -> None:
     found = log.hunt
     if found.started is not None and (minutes is not None or extra):
         raise UsageError(
-            f"the clock of this hunt runs with {found.minutes} minutes already;"
-            " --minutes and --extra are for its start"
+            tr(
+                "the clock of this hunt runs with {all} minutes already;"
+                " --minutes and --extra are for its start",
+                all=found.minutes,
+            )
         )
     log.ensure_started(minutes=minutes, extra=extra)
     if found.paused is not None:
@@ -160,9 +174,12 @@ def _agree(log: Session, wanted: bool | None) -> bool:
     if on != told:
         log.record_saves(on)
         if on:
-            here().say(f"your saves and runs are recorded in {log.path}; to stop: --no-record")
+            path = log.path
+            here().say(
+                tr("your saves and runs are recorded in {path}; to stop: --no-record", path=path)
+            )
         else:
-            here().say("your saves and runs are not recorded")
+            here().say(tr("your saves and runs are not recorded"))
     return on
 
 
@@ -171,14 +188,26 @@ def _part(folder: Path, log: Session) -> None:
     log.refresh()
     found = log.hunt
     if found.is_open:
-        runs = "rests" if found.paused is not None else "runs on"
-        here().say(f"{clock(found)}; the clock {runs}; go on with: {command_for('hunt', folder)}")
+        command = command_for("hunt", folder)
+        if found.paused is not None:
+            text = tr(
+                "{clock}; the clock rests; go on with: {command}",
+                clock=clock(found),
+                command=command,
+            )
+        else:
+            text = tr(
+                "{clock}; the clock runs on; go on with: {command}",
+                clock=clock(found),
+                command=command,
+            )
+        here().say(text)
     else:
         here().say(clock(found))
 
 
 def _actions(
-    ctx: click.Context, folder: Path, puzzle: Puzzle
+    ctx: click.Context, folder: Path, puzzle: Puzzle, *, plain: bool
 ) -> dict[str, Callable[[str, bool], None]]:
     """Return what the keys do: each what its command does."""
 
@@ -187,7 +216,8 @@ def _actions(
             command.invoke(inner)
 
     def judged(_: str, __: bool) -> None:
-        here().say("judging")
+        if plain:
+            here().say(tr("judging"))
         typed(check, "--", str(folder))
 
     def accused(rest: str, can_ask: bool) -> None:
@@ -195,25 +225,25 @@ def _actions(
 
         line, _, because = rest.partition(" ")
         if not line and can_ask:
-            line = click.prompt("Which line is wrong?", default="", show_default=False, err=True)
-            if line:
-                because = click.prompt("Why?", default="", show_default=False, err=True)
+            line = _asked(tr("Which line is wrong?"))
+            because = _asked(tr("Why?")) if line else ""
         if line:
             typed(accuse, "--because", because.strip(), "--", line, str(folder))
         elif not can_ask:
-            here().say("say which line: a LINE [WHY]")
+            here().say(tr("say which line: a LINE [WHY]"))
 
     def opened(_: str, __: bool) -> None:
         file = folder / puzzle.file_name
         if not (os.environ.get("VISUAL") or os.environ.get("EDITOR")):
-            here().say(f"set VISUAL or EDITOR to your editor; the file is {shown(file)}")
+            path = shown(file)
+            here().say(tr("set VISUAL or EDITOR to your editor; the file is {path}", path=path))
         else:
             click.edit(filename=str(file))
 
     def compared(_: str, __: bool) -> None:
         now = _machine.read_submission(folder / puzzle.file_name)
         diff = _machine.diff(puzzle.source, now, puzzle.file_name)
-        here().out(paint_diff(diff) if diff else "the file is as handed out")
+        here().out(paint_diff(diff) if diff else tr("the file is as handed out"))
 
     def hinted(_: str, __: bool) -> None:
         typed(hint, "--", str(folder))
@@ -223,6 +253,13 @@ def _actions(
 
     keys = {"c": judged, "h": hinted, "d": compared, "a": accused, "o": opened, "r": put_back}
     return {key: _guarded(does) for key, does in keys.items()}
+
+
+def _asked(question: str) -> str:
+    answer: str = click.prompt(
+        question, default="", show_default=False, prompt_suffix=" ", err=True
+    )
+    return answer
 
 
 def _guarded(does: Callable[[str, bool], None]) -> Callable[[str, bool], None]:

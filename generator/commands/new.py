@@ -12,6 +12,7 @@ import click
 from .. import catalogue, library, session, store, track_record
 from ..console import here
 from ..errors import UsageError
+from ..messages import tr
 from ..records import Answer, Puzzle, Subject
 from ..session import Session
 from ..track_record import Hunted
@@ -25,6 +26,7 @@ from ._common import (
     known,
     minutes_option,
     read_puzzle,
+    say_rows,
     shown,
     tell_about,
 )
@@ -96,8 +98,11 @@ def new(
     chosen = any(each is not None for each in (topic, subject, mutator, level, seed)) or bugs > 1
     record = () if chosen else track_record.read()
     seed = secrets.randbelow(_MOST_SEED) if seed is None else seed
-    by = " and your record" if record else ""
-    here().say(f"seed {seed}{by}: looking for a bug that no one would see")
+    if record:
+        text = tr("seed {seed} and your record: looking for a bug that no one would see", seed=seed)
+    else:
+        text = tr("seed {seed}: looking for a bug that no one would see", seed=seed)
+    here().say(text)
     with here().progress() as report:
         tried = 0
 
@@ -105,7 +110,7 @@ def new(
             # What the craft says would name the bug.
             nonlocal tried
             tried += 1
-            report(f"proving, step {tried}")
+            report(tr("proving, step {step}", step=tried))
 
         def craft(
             mutators: Sequence[Mutator], met: Collection[tuple[str, str]]
@@ -199,10 +204,12 @@ def _hand_over(folder: Path, puzzle: Puzzle, *, minutes: int, resumed: bool) -> 
     else:
         console.out(shown(folder))
     if resumed:
-        console.say("this hunt is under way")
+        console.say(tr("this hunt is under way"))
     brief, file = folder / store.BRIEF, folder / puzzle.file_name
-    console.say(f"  brief   {console.link(brief, shown(brief))}")
-    console.say(f"  file    {console.link(file, shown(file))}")
-    console.say(f"  hunt    {command_for('hunt', folder)}")
-    console.say(f"  check   {command_for('check', folder)}")
-    console.say(f"  hint    {command_for('hint', folder)}")
+    say_rows(
+        {
+            tr("brief"): console.link(brief, shown(brief)),
+            tr("file"): console.link(file, shown(file)),
+            **{verb: command_for(verb, folder) for verb in ("hunt", "check", "hint")},
+        }
+    )

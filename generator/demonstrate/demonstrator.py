@@ -29,8 +29,9 @@ class Demonstrator(Screen):
     ) -> Demonstration | None:
         """Return a script that shows the bug in `text`, or None where no short one was found.
 
-        `broken` names the promises that the bug breaks under these seeds. A process that fails
-        means no demonstration, never no puzzle.
+        `broken` names the promises that the bug breaks under these seeds. A search that ends of
+        itself, as it would again, means no demonstration. One that was killed tells nothing: a
+        puzzle must not depend on how busy the machine is. Raises JudgeError there.
         """
         key = _key(subject, text, broken, seeds)
         kept = self._cache.get(key)
@@ -39,10 +40,13 @@ class Demonstrator(Screen):
                 found = self._ask(
                     "demonstrate", subject, text=text, broken=list(broken), seeds=list(seeds)
                 )
-            except (JudgeError, Unscreenable):
+            except Unscreenable:
                 return None
-            if found.get("ended"):
-                return None  # perhaps for want of time: not to be remembered
+            if found.get("killed"):
+                raise JudgeError(
+                    f"the search for a script that shows a bug in {subject.file_name} was killed,"
+                    " for want of time or memory; try again when the machine is less busy"
+                )
             kept = {name: str(found.get(name, "")) for name in _FIELDS}
             self._cache.put(key, dict(kept))
         if not kept.get("script"):

@@ -138,6 +138,8 @@ def _rounded(correct: Any, other: Any, text: str) -> str:
     if isinstance(correct, float) and isinstance(other, float):
         return f"round({text}, 4)"
     both = [correct, other]
+    if any(isinstance(value, str) and not value.strip() for value in both):
+        return f"repr({text})"  # what is empty would print nothing
     if all(isinstance(value, set) for value in both):
         return f"sorted({text})"
     if all(

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 
 from ..screen import process as screen_process
-from ..screen.process import Json, Prepared, in_a_child
+from ..screen.items import Suite
+from ..screen.process import PATIENCE_S, Json, Prepared, in_a_child
 from ..screen.subject import load
 from .program import Program
 from .recording import Log, Recording
-from .running import Beside, How, Shown, load_plain
+from .running import Beside, How, Shown, system_draws
 from .shrinking import shrink
 
 _CANDIDATES = 2
 """Promises whose tests are cut down, those that show the bug with the fewest calls first."""
+_BEGUN = 8
+"""Promises that are looked through for such."""
 _STEPS = 240
 """Programs tried while one is cut down."""
 _LOOKED_AT = 24
 """Tests that are looked through for a first difference."""
+_MOST_HUNG = 3
+"""Tests that hang before the search ends: each costs a second."""
 MOST_LINES = 24
 _MOST_CHARACTERS = 1600
 _SHORT_LINES = 8
@@ -34,7 +40,11 @@ def main() -> None:
 def _demonstrate(prepared: Prepared, request: Json) -> Json:
     """Look for a script that prints different things beside the correct file and the text."""
     broken, seeds = request["broken"], request["seeds"]
-    return in_a_child(lambda text: _found(prepared, text, broken, seeds), [request["text"]])[0]
+    return in_a_child(
+        lambda text: _found(prepared, text, broken, seeds),
+        [request["text"]],
+        patience=PATIENCE_S,
+    )[0]
 
 
 def _found(prepared: Prepared, text: str, broken: Sequence[str], seeds: Sequence[int]) -> Json:
@@ -42,16 +52,20 @@ def _found(prepared: Prepared, text: str, broken: Sequence[str], seeds: Sequence
     # The same on a CPU, and it does not note for every GPU to come who called it.
     torch.manual_seed = torch.default_generator.manual_seed
     log = _recorded(prepared, broken, seeds[0])
-    beside = Beside(name, load_plain(name, prepared.source), load_plain(name, text))
+    beside = Beside(name, prepared.source, text)
     begun: list[tuple[str, Program]] = []
     for item, program in log.programs()[:_LOOKED_AT]:
+        if beside.hung >= _MOST_HUNG:
+            break
         beginning = beside.walk(program)
         if beginning is not None:
             begun.append((item.promise, beginning))
     begun.sort(key=lambda each: len(each[1].calls))
     best: tuple[Shown, str] | None = None
-    for promise, beginning in begun[:_CANDIDATES]:
-        found = shrink(beside, beginning, steps=_STEPS)
+    shrunk = (
+        (promise, shrink(beside, beginning, steps=_STEPS)) for promise, beginning in begun[:_BEGUN]
+    )
+    for promise, found in islice((each for each in shrunk if each[1]), _CANDIDATES):
         if found is None or not _short(found[1]) or not beside.holds(found[1]):
             continue
         if best is None or found[1].size < best[0].size:
@@ -75,10 +89,12 @@ def _short(shown: Shown) -> bool:
 
 
 def _recorded(prepared: Prepared, broken: Sequence[str], seed: int) -> Log:
-    """Run the tests of these promises on the correct file."""
+    """Run the tests of these promises on the correct file, however long they take."""
     log = Log(prepared.name)
+    hidden = Suite(prepared.name, prepared.hidden.code, prepared.hidden.items, {})
     module = load(prepared.name, prepared.compiled(prepared.source))
     subject = Recording(module, prepared.source, log)
-    others = {item.name for item in prepared.hidden.items if item.promise not in broken}
-    prepared.hidden.run(subject, seed=seed, around=log.begin_item, spared=others)
+    others = {item.name for item in hidden.items if item.promise not in broken}
+    with system_draws(0):
+        hidden.run(subject, seed=seed, around=log.begin_item, spared=others)
     return log

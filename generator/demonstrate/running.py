@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import random
-import signal
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..screen.subject import load
+from .effort import Effort, Hangs
 from .observing import difference
 from .program import Call, Program, uses
 from .text import Script, Step, every_step
 
-_HANG_S = 0.5
-"""Of the processor's time: how busy the machine is does not count."""
 _HANG_STEPS = 40
 """What a program that hangs costs of the budget."""
+_DRAWS = range(1, 5)
+_OTHER_DRAWS = range(5, 9)
 _MOST_PRINTED = 400
 _PRINTED_LINES = 3
 """Lines of output that cost a reader as much as one of the script."""
@@ -59,32 +59,33 @@ class Shown:
         return (self.how, len(lines) + long, len(self.text) + len(self.correct) + len(self.buggy))
 
 
-class _Late(BaseException):
-    """A script hangs."""
-
-
-Load = Callable[[], types.ModuleType]
-
-
 class Beside:
     """Two files of one name, to run the same script beside either."""
 
-    def __init__(self, name: str, load_correct: Load, load_buggy: Load) -> None:
+    def __init__(self, name: str, correct: str, buggy: str) -> None:
         self.name = name
         self.steps = 0
         """Programs tried so far."""
-        self._loads = (load_correct, load_buggy)
-        self._modules = (load_correct(), load_buggy())
+        self.hung = 0
+        """Programs of which a call hung when they were walked."""
+        self._draw = 0
+        """Of which seed the system's unpredictable numbers are."""
+        self._effort = Effort()
+        self._loads = [self._effort.loader(name, text) for text in (correct, buggy)]
+        self._modules = [self._load(load) for load in self._loads]
 
     def show(self, written: Script) -> Shown | None:
         """Return what the script prints beside either file where that differs, else None."""
         self.steps += 1
         try:
-            ends = [_run(self.name, module, written) for module in self._modules]
-        except _Late:
+            ends = [self._run(module, written) for module in self._modules]
+            self._effort.begin()
+            return self._compared(written, *ends)
+        except Hangs:
             self.steps += _HANG_STEPS
             return None
-        correct, buggy = ends
+
+    def _compared(self, written: Script, correct: _End | None, buggy: _End | None) -> Shown | None:
         if correct is None or buggy is None:
             return None
         if correct.raised or buggy.raised:
@@ -95,7 +96,7 @@ class Beside:
             found = looked(correct.names, buggy.names, name)
             if found is None:
                 continue
-            printed = [_printed(found, end.names) for end in ends if end is not None]
+            printed = [_printed_of(found, end.names) for end in (correct, buggy)]
             if None not in printed and printed[0] != printed[1]:
                 text = _with_print(written, found)
                 return Shown(text, str(printed[0]), str(printed[1]), How.VALUE)
@@ -107,7 +108,7 @@ class Beside:
         Calls that raise beside both, or need what such a call would have answered, are left out.
         """
         steps = every_step(self.name, program)
-        sides = [_Side(self.name, module, steps.head) for module in self._modules]
+        sides = [_Side(self, module, steps.head) for module in self._modules]
         if any(side.failed for side in sides):
             return None
         kept: list[Call] = []
@@ -118,9 +119,9 @@ class Beside:
                 continue
             correct, buggy = (side.run(step) for side in sides)
             if correct is None or buggy is None:
+                self.hung += 1
                 return None
-            one, two = (side.names for side in sides)
-            if correct != buggy or (not correct and any(looked(one, two, n) for n in step.shown)):
+            if correct != buggy or (not correct and self._told_apart(sides, step)):
                 return replace(program, calls=(*kept, call))
             if correct:
                 lost.add(call.variable)
@@ -128,20 +129,100 @@ class Beside:
                 kept.append(call)
         return None
 
+    def _told_apart(self, sides: Sequence[_Side], step: Step) -> bool:
+        correct, buggy = (side.names for side in sides)
+        try:
+            self._effort.begin()
+            return any(looked(correct, buggy, name) for name in step.shown)
+        except Hangs:
+            return False
+
     def _shown(self, text: str, how: How) -> Shown | None:
-        printed = [printed_beside(self.name, module, text) for module in self._modules]
+        printed = [self._printed(module, text) for module in self._modules]
         if None in printed or printed[0] == printed[1]:
             return None
         return Shown(text, str(printed[0]), str(printed[1]), how)
 
+    def is_steady(self, shown: Shown) -> bool:
+        """Tell whether the script prints the same whatever the system draws."""
+        return self._prints_again(shown, self._modules, _DRAWS)
+
     def holds(self, shown: Shown) -> bool:
         """Tell whether the script prints the same again beside files that were never run."""
-        for _ in range(2):
-            fresh = [load_anew() for load_anew in self._loads]
-            printed = [printed_beside(self.name, module, shown.text) for module in fresh]
-            if printed != [shown.correct, shown.buggy]:
-                return False
+        return all(
+            self._prints_again(shown, [self._load(load) for load in self._loads], [draw])
+            for draw in _OTHER_DRAWS
+        )
+
+    def _prints_again(
+        self, shown: Shown, modules: Sequence[types.ModuleType], draws: Iterable[int]
+    ) -> bool:
+        try:
+            for self._draw in draws:
+                printed = [self._printed(module, shown.text) for module in modules]
+                if printed != [shown.correct, shown.buggy]:
+                    return False
+        finally:
+            self._draw = 0
         return True
+
+    @contextlib.contextmanager
+    def running(self, module: types.ModuleType) -> Iterator[None]:
+        """Let `import <name>` find this module. Raises Hangs in what does not end."""
+        sys.modules[self.name] = module
+        random.seed(0)
+        np.random.seed(0)
+        torch.default_generator.manual_seed(0)
+        self._effort.begin()
+        try:
+            with system_draws(self._draw):
+                yield
+        finally:
+            del sys.modules[self.name]
+
+    def _load(self, load: Callable[[], types.ModuleType]) -> types.ModuleType:
+        self._effort.begin()
+        return load()
+
+    def _printed(self, module: types.ModuleType, text: str) -> str | None:
+        """Return what a script prints, or None where it raises or prints too much."""
+        out = io.StringIO()
+        try:
+            with self.running(module), contextlib.redirect_stdout(out):
+                exec(compile(text, "<script>", "exec"), {"__name__": "__main__"})
+        except (Exception, SystemExit, Hangs):
+            return None
+        return _readable(out.getvalue())
+
+    def _run(self, module: types.ModuleType, written: Script) -> _End | None:
+        """Run the calls; None where one raises that is not the last. Raises Hangs."""
+        names: dict[str, Any] = {"__name__": "__main__"}
+        try:
+            with self.running(module):
+                before = "\n".join((*written.head, *written.body))
+                exec(compile(before, "<script>", "exec"), names)
+                try:
+                    names[written.answer] = eval(written.last, names)
+                except Exception as error:
+                    return _End(names, type(error).__name__)
+                return _End(names, "")
+        except (Exception, SystemExit):
+            return None
+
+
+@contextlib.contextmanager
+def system_draws(seed: int) -> Iterator[None]:
+    """Let what no one can predict (`os.urandom`, `secrets`) be the numbers of this seed.
+
+    So a search takes the same way each time, and what it prints can be tried under other numbers.
+    """
+    before = os.urandom
+    numbers = random.Random(seed).randbytes
+    os.urandom = random._urandom = numbers  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        os.urandom = random._urandom = before  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +235,9 @@ class _End:
 class _Side:
     """One file, beside which a long program runs call by call."""
 
-    def __init__(self, name: str, module: types.ModuleType, head: tuple[str, ...]) -> None:
+    def __init__(self, beside: Beside, module: types.ModuleType, head: tuple[str, ...]) -> None:
         self.names: dict[str, Any] = {"__name__": "__main__"}
-        self._name = name
+        self._beside = beside
         self._module = module
         self._random: Any = None
         self.failed = self._within(lambda: exec("\n".join(head), self.names)) != ""
@@ -171,7 +252,7 @@ class _Side:
 
     def _within(self, act: Callable[[], None]) -> str | None:
         try:
-            with _beside(self._name, self._module):
+            with self._beside.running(self._module):
                 if self._random is not None:
                     torch.set_rng_state(self._random[0])
                     random.setstate(self._random[1])
@@ -181,7 +262,7 @@ class _Side:
                     self._random = (torch.get_rng_state(), random.getstate())
         except Exception as error:
             return type(error).__name__
-        except (SystemExit, _Late):
+        except (SystemExit, Hangs):
             return None
         return ""
 
@@ -194,19 +275,8 @@ def looked(correct: dict[str, Any], buggy: dict[str, Any], name: str) -> str | N
         return None  # some property refuses to be asked now
 
 
-def printed_beside(name: str, module: types.ModuleType, text: str) -> str | None:
-    """Return what a script prints, or None where it raises or prints too much."""
-    out = io.StringIO()
-    try:
-        with _beside(name, module), contextlib.redirect_stdout(out):
-            exec(compile(text, "<script>", "exec"), {"__name__": "__main__"})
-    except (Exception, SystemExit, _Late):
-        return None
-    return _readable(out.getvalue())
-
-
-def _printed(shown: str, names: dict[str, Any]) -> str | None:
-    """Return what `print` makes of an expression after a run, or None as `printed_beside` does."""
+def _printed_of(shown: str, names: dict[str, Any]) -> str | None:
+    """Return what `print` makes of an expression after a run, or None as for a script."""
     out = io.StringIO()
     try:
         print(eval(shown, names), file=out)
@@ -220,22 +290,6 @@ def _readable(printed: str) -> str | None:
     if not printed or len(printed) > _MOST_PRINTED or " at 0x" in printed:
         return None
     return printed
-
-
-def _run(name: str, module: types.ModuleType, written: Script) -> _End | None:
-    """Run the calls; None where one raises that is not the last. Raises _Late."""
-    names: dict[str, Any] = {"__name__": "__main__"}
-    try:
-        with _beside(name, module):
-            before = "\n".join((*written.head, *written.body))
-            exec(compile(before, "<script>", "exec"), names)
-            try:
-                names[written.answer] = eval(written.last, names)
-            except Exception as error:
-                return _End(names, type(error).__name__)
-            return _End(names, "")
-    except (Exception, SystemExit):
-        return None
 
 
 def _with_print(written: Script, shown: str) -> str:
@@ -258,30 +312,3 @@ def _with_try(written: Script) -> str:
         "    print(type(error).__name__)",
     ]
     return "\n".join(lines) + "\n"
-
-
-@contextlib.contextmanager
-def _beside(name: str, module: types.ModuleType) -> Iterator[None]:
-    """Let `import <name>` find this module, and end what hangs."""
-
-    def late(_: int, __: object) -> None:
-        raise _Late
-
-    sys.modules[name] = module
-    random.seed(0)
-    np.random.seed(0)
-    torch.default_generator.manual_seed(0)
-    before = signal.signal(signal.SIGVTALRM, late)
-    signal.setitimer(signal.ITIMER_VIRTUAL, _HANG_S)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
-        signal.signal(signal.SIGVTALRM, before)
-        del sys.modules[name]
-
-
-def load_plain(name: str, source: str) -> Callable[[], types.ModuleType]:
-    """Return what executes a text anew as a module of that name."""
-    code = compile(source, f"{name}.py", "exec", dont_inherit=True)
-    return lambda: load(name, code)

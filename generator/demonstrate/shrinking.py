@@ -52,7 +52,7 @@ def shrink(beside: Beside, program: Program, *, steps: int) -> tuple[Program, Sh
     if shown is None:
         program = replace(program, named=True)
         shown = beside.show(script(beside.name, program))
-    if shown is None:
+    if shown is None or not beside.is_steady(shown):
         return None
     search = _Search(beside, program, shown, steps)
     search.run()
@@ -106,7 +106,7 @@ class _Search:
 
     def _try(self, trial: Program | None) -> bool:
         """Keep the trial if it shows the bug with less to read."""
-        if trial is None or not trial.calls:
+        if trial is None or not trial.calls or not _is_whole(trial):
             return False
         written = script(self._beside.name, trial)
         key = _text(written)
@@ -116,7 +116,7 @@ class _Search:
         if self._beside.steps >= self._end:
             raise _Spent
         shown = self._beside.show(written)
-        if shown is None or shown.size >= self.shown.size:
+        if shown is None or shown.size >= self.shown.size or not self._beside.is_steady(shown):
             return False
         self.best, self.shown, self._length = trial, shown, len(key)
         return True
@@ -124,6 +124,19 @@ class _Search:
 
 def _text(written: Script) -> str:
     return "\n".join((*written.head, *written.body, written.last))
+
+
+def _is_whole(program: Program) -> bool:
+    """Tell whether every answer that is used was given before.
+
+    What an argument was when it was passed on may have held the answer of a call that is gone.
+    """
+    given: set[int] = set()
+    for call in program.calls:
+        if uses(call) - given:
+            return False
+        given.add(call.variable)
+    return True
 
 
 def _without_calls(program: Program, start: int, end: int) -> Program | None:

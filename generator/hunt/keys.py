@@ -57,12 +57,18 @@ class Keys:
 
     @contextmanager
     def released(self) -> Iterator[None]:
-        """Give the terminal back for as long as a command speaks and asks."""
+        """Give the terminal back for as long as a command speaks and asks.
+
+        Letters that were typed meanwhile were meant for nobody: they are no keys afterwards.
+        """
         self._give_back()
         try:
             yield
         finally:
             self.take()
+            if self._before is not None and self.handle is not None:
+                with suppress(termios.error):
+                    termios.tcflush(self.handle, termios.TCIFLUSH)
 
     def read(self) -> list[Key] | None:
         """Return what was typed, once there is something; None at the end of the input."""

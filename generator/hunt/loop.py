@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from ..messages import tr
 from ..records import Puzzle
 from ..session import Hunt, Session
 from ..store import VISIBLE_TESTS
@@ -77,6 +78,8 @@ class Hunting:
     def _wait(self, bell: _Wakes, keys: Keys) -> bool:
         """Answer whatever comes first; return whether to go on."""
         self._show()
+        if bell.stopped:  # what the end interrupted may have kept it to itself
+            raise KeyboardInterrupt
         tests = self._runner.fileno()
         sources = [bell.reader, *(h for h in (keys.handle, tests) if h is not None)]
         ready, _, _ = select.select(sources, [], [], LOOK_EVERY)
@@ -91,7 +94,18 @@ class Hunting:
             self._saved()
         if keys.handle is not None and keys.handle in ready:
             typed = keys.read()
-            return typed is not None and all(self._press(key, keys) for key in typed)
+            go_on = typed is not None and self._press_all(typed, keys)
+            bell.stopped = False  # Ctrl-C at a question ended the question
+            return go_on
+        return True
+
+    def _press_all(self, typed: Sequence[Key], keys: Keys) -> bool:
+        """Do what the keys say; return whether to go on."""
+        for key in typed:
+            if not self._press(key, keys):
+                return False
+            if keys.single and key.name in self._actions:
+                return True  # what came with it was typed before that command could be seen
         return True
 
     def _press(self, key: Key, keys: Keys) -> bool:
@@ -101,21 +115,23 @@ class Hunting:
         action = self._actions.get(key.name)
         if action is None:
             if key.name.isprintable():
-                self._surface.tell((f"{self._clock(self._log.hunt)}; keys: {view.keys()}", ""))
+                now = self._clock(self._log.hunt)
+                text = tr("{clock}; keys: {keys}", clock=now, keys=view.keys())
+                self._surface.tell((text, ""))
             return True
         with self._surface.aside(), keys.released():
             action(key.rest, keys.single)
         self._log.refresh()
-        self._left = self._log.hunt.remaining
         return True
 
     def _saved(self) -> None:
         if self._watched.text is None:
             self._runner_idle()
-            self._surface.tell((f"{self._puzzle.file_name} is not there; r puts it back", "yellow"))
+            text = tr("{file} is not there; r puts it back", file=self._puzzle.file_name)
+            self._surface.tell((text, "yellow"))
             return
         self._note_save()
-        self._surface.tell(("saved; running the visible tests", "dim"))
+        self._surface.tell((tr("saved; running the visible tests"), "dim"))
         self._test()
 
     def _runner_idle(self) -> None:
@@ -168,6 +184,7 @@ class _Wakes:
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
+        self.stopped = False
         os.set_blocking(self.reader, False)
         os.set_blocking(self._writer, False)
 
@@ -178,6 +195,12 @@ class _Wakes:
     def redraw(self, _: int, __: FrameType | None) -> None:
         """End the waiting: the terminal is another."""
         self._write(b"r")
+
+    def stop(self, _: int, __: FrameType | None) -> None:
+        """End the hunt, now or at the next turn."""
+        self.stopped = True
+        self._write(b"l")
+        raise KeyboardInterrupt
 
     def drain(self) -> bool:
         """Take all rings; return whether there is something to draw."""
@@ -203,8 +226,9 @@ def _wakes() -> Iterator[_Wakes]:
     handlers = {
         signal.SIGWINCH: wakes.redraw,
         signal.SIGCONT: wakes.redraw,
-        signal.SIGTERM: _stop,
-        signal.SIGHUP: _stop,
+        signal.SIGINT: wakes.stop,
+        signal.SIGTERM: wakes.stop,
+        signal.SIGHUP: wakes.stop,
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
@@ -213,7 +237,3 @@ def _wakes() -> Iterator[_Wakes]:
         for number, handler in before.items():
             signal.signal(number, handler)
         wakes.close()
-
-
-def _stop(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt

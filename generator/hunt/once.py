@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 _MOST_MESSAGE = 300
-_PLACE = re.compile(r'(\w+\.py)(?:", line |:)(\d+)')
+_PLACE = re.compile(r'([^\s"]+\.py)(?:", line |:)(\d+)')
 """How a traceback names a line, in either of its two ways."""
 
 
@@ -43,9 +43,17 @@ class Tally:
         if not self.first:
             said = [line[1:].strip() for line in text.splitlines() if line.startswith("E ")]
             why = (said[-1] if last else said[0]) if said else ""
-            places = _PLACE.findall(text)
-            where = " at {}:{}".format(*places[-1]) if places else ""
+            where = _where(_PLACE.findall(text))
             self.first = f"{name}{where}: {why}"[:_MOST_MESSAGE] if why else f"{name}{where}"
+
+
+def _where(places: list[tuple[str, str]]) -> str:
+    """Say which line of the folder was run last: a library's tells the candidate little."""
+    if not places:
+        return ""
+    own = [(file, line) for file, line in places if (Path.cwd() / file).parent == Path.cwd()]
+    file, line = (own or places)[-1]
+    return f" at {Path(file).name}:{line}"
 
 
 def run_tests(folder: Path, tests: str) -> dict[str, object]:

@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..messages import tr
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -60,7 +62,7 @@ class Runner:
         if not data:
             was_running, seconds = self.running, time.monotonic() - self._since
             self.close()
-            trouble = "the process that runs them ended; save again to try again"
+            trouble = tr("the process that runs them ended; save again to try again")
             return Ran(0, 0, seconds, trouble=trouble) if was_running else None
         *lines, self._heard = (self._heard + data).split(b"\n")
         for line in lines:
@@ -119,6 +121,6 @@ class Runner:
             case {"run": self._number, "trouble": str(trouble)}:
                 return Ran(0, 0, seconds, trouble=trouble)
             case {"run": self._number, "passed": int(p), "failed": int(f), "first": str(first)}:
-                nothing = "" if p or f else "no test was found"
+                nothing = "" if p or f else tr("no test was found")
                 return Ran(p, f, seconds, first=first, trouble=nothing)
         return None

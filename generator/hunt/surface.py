@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from ..messages import tr
 from . import view
 from .view import Line, State
 
@@ -46,7 +47,7 @@ class Lines:
 
     def open(self) -> None:
         """Say once which keys there are."""
-        self.tell((f"keys: {view.keys()}", ""))
+        self.tell((tr("keys: {keys}", keys=view.keys()), ""))
 
     def close(self) -> None:
         """Nothing is to be closed."""
@@ -120,7 +121,7 @@ class Screen:
         self._console.print(Text(*line))
 
     def resized(self) -> None:
-        """Draw anew; a narrower terminal has broken the lines that were there, so they go."""
+        """Draw anew; a narrower terminal has broken the lines that were there, so they go up."""
         narrower = self._console.width < self._width
         if self._live is None:
             return
@@ -128,6 +129,7 @@ class Screen:
             self._live.transient = False
             self._live.stop()
             self._live = None
+            self._console.file.write("\n" * self._console.height)  # a hint can be scrolled to
             self._console.clear()
             self.open()
         else:

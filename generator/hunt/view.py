@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..messages import tr, tr_n, verdict
 from ..session import Hunt
 from .runner import Ran
 
-KEYS = {
-    "c": "check",
-    "h": "hint",
-    "d": "my diff",
-    "a": "accuse",
-    "o": "open",
-    "r": "reset",
-    "q": "quit",
-}
 BELLS = (10, 5, 1, 0)
 """Minutes that are left when a warning is due."""
 
@@ -52,29 +44,48 @@ def block(state: State) -> list[Line]:
 def tests(state: State) -> Line:
     """Say how the visible tests stand."""
     if state.missing:
-        return "the file is not there; r puts it back", "yellow"
+        return tr("the file is not there; r puts it back"), "yellow"
+    if state.running and state.ran is None:
+        return tr("visible tests: running (the first run takes longer)"), ""
     if state.running:
-        first = " (the first run takes longer)" if state.ran is None else ""
-        return f"visible tests: running{first}", ""
+        return tr("visible tests: running"), ""
     if state.ran is None:
-        return "visible tests: not run yet", ""
+        return tr("visible tests: not run yet"), ""
     return result(state.ran)
 
 
 def result(ran: Ran) -> Line:
     """Say how one run ended."""
+    seconds = f"{ran.seconds:.1f}"
     if ran.trouble:
-        return f"visible tests: {plain(ran.trouble)}", "yellow"
-    seconds = f"({ran.seconds:.1f} s)"
-    if ran.failed:
-        count = f"{ran.failed} of {ran.passed + ran.failed} failed {seconds}"
-        return f"visible tests: {count}: {plain(ran.first)}", "red"
-    return f"visible tests: all {ran.passed} passed {seconds}", "green"
+        return tr("visible tests: {what}", what=plain(ran.trouble)), "yellow"
+    if not ran.failed:
+        passed = ran.passed
+        return tr(
+            "visible tests: all {all} passed ({seconds} s)", all=passed, seconds=seconds
+        ), "green"
+    text = tr(
+        "visible tests: {failed} of {all} failed ({seconds} s): {first}",
+        failed=ran.failed,
+        all=ran.passed + ran.failed,
+        seconds=seconds,
+        first=plain(ran.first),
+    )
+    return text, "red"
 
 
 def keys() -> str:
     """Say which keys there are."""
-    return "  ".join(f"{key} {does}" for key, does in KEYS.items())
+    does = {
+        "c": tr("check"),
+        "h": tr("hint"),
+        "d": tr("my diff"),
+        "a": tr("accuse"),
+        "o": tr("open"),
+        "r": tr("reset"),
+        "q": tr("quit"),
+    }
+    return "  ".join(f"{key} {what}" for key, what in does.items())
 
 
 def bell(before: float, now: float) -> str | None:
@@ -82,8 +93,8 @@ def bell(before: float, now: float) -> str | None:
     for minutes in reversed(BELLS):
         if now <= minutes * 60 < before:
             if minutes == 0:
-                return "The time is up. A fix still counts; it is marked late."
-            return f"{minutes} {'minute' if minutes == 1 else 'minutes'} left."
+                return tr("The time is up. A fix still counts; it is marked late.")
+            return tr_n("{count} minute left.", "{count} minutes left.", minutes)
     return None
 
 
@@ -94,12 +105,19 @@ def plain(text: str) -> str:
 
 
 def _last_check(hunt: Hunt) -> str:
-    hints = f"hints: {hunt.hints}"
     if not hunt.checks:
-        return f"last check: none yet, {hints}"
+        return tr("last check: none yet, hints: {hints}", hints=hunt.hints)
     last = hunt.checks[-1]
-    kept = f" ({last.kept} of {last.promises} kept)" if last.promises else ""
-    return f"last check: {str(last.verdict).replace('_', ' ')}{kept}, {hints}"
+    name = verdict(last.verdict)
+    if not last.promises:
+        return tr("last check: {verdict}, hints: {hints}", verdict=name, hints=hunt.hints)
+    return tr(
+        "last check: {verdict} ({kept} of {all} kept), hints: {hints}",
+        verdict=name,
+        kept=last.kept,
+        all=last.promises,
+        hints=hunt.hints,
+    )
 
 
 def _urgency(hunt: Hunt) -> str:

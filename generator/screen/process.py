@@ -36,6 +36,8 @@ _WORTH_TRACING = 4
 """Mutants that together save more than it takes to trace the promises on the correct file."""
 _STUCK_S = 60.0
 """For one mutant, whatever it waits for; its items have limits of their own."""
+PATIENCE_S = 600.0
+"""For what always ends of itself, and that a puzzle's text depends on: no machine is so busy."""
 _MEMORY = 4 << 30
 _ENOUGH = 300
 
@@ -53,7 +55,7 @@ def main(more: Mapping[str, Serve] = types.MappingProxyType({})) -> None:
         try:
             if key not in known:
                 known.clear()  # one subject after the other
-                known[key] = Prepared(request["subject"], request["seeds"])
+                known[key] = _prepared(request)
             answer = served[request["do"]](known[key], request)
         except Unusable as error:
             answer = {"problem": str(error)}
@@ -69,6 +71,15 @@ def _take_the_pipes() -> tuple[Iterator[str], Any]:
     for fd in (0, 1):
         os.dup2(nothing, fd)
     return iter(requests.readline, ""), answers
+
+
+def _prepared(request: Json) -> Prepared:
+    try:
+        return Prepared(request["subject"], request["seeds"])
+    except (Unusable, MemoryError):
+        raise
+    except Exception as error:  # the file would do it again
+        raise Unusable(f"it raises {type(error).__name__}: {error}"[:_ENOUGH]) from error
 
 
 class Prepared:
@@ -169,7 +180,7 @@ def _profile(prepared: Prepared, request: Json) -> Json:
             suite.run(subject, seed=request["seeds"][0], around=tracer.begin)
         return {"depths": tracer.depths, "kinds": {k: v for k, v in tracer.kinds.items() if v}}
 
-    return in_a_child(trace, [""])[0]
+    return in_a_child(trace, [""], patience=PATIENCE_S)[0]
 
 
 def _difference(prepared: Prepared, request: Json) -> Json:
@@ -201,8 +212,14 @@ _DO: dict[str, Serve] = {
 # --- children
 
 
-def in_a_child(work: Callable[[str], Json], texts: Sequence[str]) -> list[Json]:
-    """Do the work on the texts in one child; the last answer says so where the child ended."""
+def in_a_child(
+    work: Callable[[str], Json], texts: Sequence[str], *, patience: float = _STUCK_S
+) -> list[Json]:
+    """Do the work on the texts in one child, so many seconds on each.
+
+    The last answer says so where the child `ended`, and whether it was `killed`: by us, who had
+    waited long enough, or by the machine. Otherwise it ended of itself, as it would again.
+    """
     read_fd, write_fd = os.pipe()
     pid = os.fork()
     if not pid:
@@ -213,14 +230,17 @@ def in_a_child(work: Callable[[str], Json], texts: Sequence[str]) -> list[Json]:
             os._exit(0)
     os.close(write_fd)
     try:
-        answers = list(_lines(read_fd, len(texts)))
+        answers = list(_lines(read_fd, len(texts), patience))
     finally:
         os.close(read_fd)
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    if len(answers) == len(texts):
-        return [json.loads(line) for line in answers]
-    return [*(json.loads(line) for line in answers), {"ended": True}]
+        _, status = os.waitpid(pid, 0)
+    found: list[Json] = [json.loads(line) for line in answers]
+    if len(found) < len(texts):
+        # A child that is ending already keeps the status with which it ends.
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        found.append({"ended": True, "killed": killed})
+    return found
 
 
 def _work(work: Callable[[str], Json], texts: Sequence[str], write_fd: int) -> None:
@@ -236,10 +256,10 @@ def _work(work: Callable[[str], Json], texts: Sequence[str], write_fd: int) -> N
             line = line[os.write(write_fd, line) :]
 
 
-def _lines(read_fd: int, count: int) -> Iterator[bytes]:
+def _lines(read_fd: int, count: int, patience: float) -> Iterator[bytes]:
     """Yield the lines that a child writes, until it ends or is stuck."""
     waiting = b""
-    deadline = time.monotonic() + _STUCK_S
+    deadline = time.monotonic() + patience
     while count:
         ready, _, _ = select.select([read_fd], [], [], max(0.0, deadline - time.monotonic()))
         part = os.read(read_fd, 1 << 16) if ready else b""
@@ -250,4 +270,4 @@ def _lines(read_fd: int, count: int) -> Iterator[bytes]:
         for line in whole:
             yield line
             count -= 1
-            deadline = time.monotonic() + _STUCK_S
+            deadline = time.monotonic() + patience

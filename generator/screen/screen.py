@@ -80,8 +80,10 @@ class Screen:
     def profile(self, subject: Subject, *, seed: int) -> Profile:
         """Return which lines of the correct file each promise runs. Raises as `sift` does."""
         answer = self._ask("profile", subject, seeds=[seed])
+        if answer.get("killed"):
+            raise JudgeError(f"tracing the tests of {subject.name} was killed; try again")
         if "depths" not in answer:
-            raise JudgeError(f"tracing the promises of {subject.name} ended")
+            raise Unscreenable(f"the process ends where the tests of {subject.name} are traced")
         return Profile(Profile.from_json(answer["depths"]).depths, answer["kinds"])
 
     def difference(self, subject: Subject, text: str, *, seeds: Sequence[int]) -> str:

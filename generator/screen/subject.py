@@ -13,7 +13,7 @@ import inspect
 import random
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -30,11 +30,14 @@ _IMMUTABLE = frozenset({bool, bytes, float, int, str, types.NoneType, torch.devi
 """Types of what is the same before and after it crosses, and after a call."""
 
 
-def load(name: str, source: str | types.CodeType) -> types.ModuleType:
-    """Execute a text, or what it was compiled to, as a module of that name."""
+def load(
+    name: str, source: str | types.CodeType, names: Mapping[str, Any] = types.MappingProxyType({})
+) -> types.ModuleType:
+    """Execute a text, or what it was compiled to, as a module of that name that has these names."""
     if isinstance(source, str):
         source = compile(source, f"{name}.py", "exec", dont_inherit=True)
     module = types.ModuleType(name)
+    module.__dict__.update(names)
     sys.modules[name] = module  # where dataclasses look up the module that is being executed
     try:
         exec(source, module.__dict__)

@@ -141,7 +141,7 @@ def test_what_was_not_reached_is_no_regression(run: Run, hunt: Path, judge: Fake
     ended = run("check", str(hunt))
 
     assert "test_no_values_are_refused" not in ended.stdout
-    assert "1 more were not reached: a reason" in ended.stdout
+    assert "1 more was not reached: a reason" in ended.stdout
     assert the_object(run("check", str(hunt), "--json"))["regressed"] is False
 
 

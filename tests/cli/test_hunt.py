@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import handmade
+import pot
 import pytest
 from standins import FakeJudge, Run, the_object
 
-from halfhour.generator import store
+from halfhour.generator import console, store
 from halfhour.generator.commands import hunt as commands
 from halfhour.generator.records import VerdictKind
 from halfhour.generator.session import Session
@@ -59,6 +61,19 @@ def test_hints_as_json(run: Run, hunt: Path) -> None:
     }
     assert found[3]["hint"] is None
     assert found[3]["hints"] == list(HINTS)
+
+
+def test_what_was_told_is_told_again_for_nothing(run: Run, hunt: Path) -> None:
+    assert "no hint was told yet" in run("hint", "--again", str(hunt)).stderr
+    assert log_of(hunt).hunt.started is None
+    told = [run("hint", str(hunt)).stdout for _ in range(2)]
+
+    again = run("hint", "--again", str(hunt))
+    found = the_object(run("hint", "--again", "--json", str(hunt)))
+
+    assert again.stdout == "".join(told)
+    assert (found["hint"], found["hints"], found["cost"]) == (None, list(HINTS[:2]), 3)
+    assert log_of(hunt).hunt.hints == 2
 
 
 def test_each_hint_is_noted_with_what_it_cost(run: Run, hunt: Path) -> None:
@@ -311,3 +326,34 @@ def test_a_folder_that_is_not_there_is_a_usage_error(run: Run, command: str) -> 
 
     assert ended.exit_code == 2
     assert "there is no folder nowhere" in ended.stderr
+
+
+def test_status_speaks_the_language_of_a_catalogue(
+    run: Run, hunt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pot.write_toy(tmp_path / "locale", "tlh")
+    monkeypatch.setenv("HALFHOUR_LOCALE", str(tmp_path / "locale"))
+    monkeypatch.setenv("LANGUAGE", "tlh")
+
+    assert run("status", str(hunt)).stdout.splitlines() == [
+        "~puzzle   Mean and spread (puzzles/0badcafe)",
+        "~clock    ~30 minutes; the clock starts with the first check or hint",
+        "~hints    ~0 of 3",
+        "~verdict  ~none yet",
+        "~next     halfhour check puzzles/0badcafe",
+    ]
+    assert the_object(run("status", str(hunt), "--json"))["state"] == "not_started"
+
+
+def test_no_word_is_broken_on_a_narrow_terminal(
+    run: Run, hunt: Path, judge: FakeJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert judge.broken
+    monkeypatch.setattr(console, "_is_terminal", lambda _: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((40, 30)))
+
+    lines = run("check", str(hunt)).stdout.splitlines() + run("hint", str(hunt)).stdout.splitlines()
+
+    assert "      The mean is the sum divided by the" in lines
+    assert "      count." in lines
+    assert "hint 1 of 3: Take the mean of two equal" in lines

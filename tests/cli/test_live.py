@@ -180,6 +180,8 @@ def test_a_pause_rests_the_clock_until_the_hunt_goes_on(
     assert paused.stdout.startswith("paused at 10:0")
     assert "halfhour resume puzzles/0badcafe" in paused.stderr
     assert 1190 <= stands["remaining_seconds"] <= 1200
+    assert (stands["state"], stands["next"]) == ("paused", "halfhour resume puzzles/0badcafe")
+    assert the_object(run("status", str(hunt), "--json"))["state"] == "open"
     assert screen.options
     assert log_of(hunt).hunt.paused is None
 
@@ -200,15 +202,16 @@ def test_there_is_nothing_to_pause_before_the_start(run: Run, hunt: Path) -> Non
     assert "there is no clock to pause" in ended.stderr
 
 
-def test_only_practice_can_be_paused(run: Run, hunt: Path) -> None:
-    log_of(hunt).start()
-    (hunt / store.SEAL).unlink()
+def test_only_practice_can_be_paused(run: Run, desk: Path) -> None:
+    folder = desk / "published"
+    store.write_puzzle(folder, handmade.puzzle(), None)
+    log_of(folder).start()
 
-    ended = run("pause", str(hunt))
+    ended = run("pause", str(folder))
 
     assert ended.exit_code == 2
     assert "only practice can be paused" in ended.stderr
-    assert log_of(hunt).hunt.paused is None
+    assert log_of(folder).hunt.paused is None
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
