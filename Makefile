@@ -4,27 +4,45 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 TYPING := build/typing/halfhour
 FOLDERS := generator mutators puzzles solutions
-WHEEL_TESTS := $(addprefix tests/cli/test_,authors.py check.py cli.py diagnosis.py doctor.py grade.py history.py hunt.py new.py) \
-  tests/judge/test_session.py tests/judge/confine/test_roots.py \
-  $(addprefix tests/test_,catalogue.py end_to_end.py imports.py library.py render.py starter_pack.py store.py)
+WHEEL_TESTS := $(addprefix tests/cli/test_,authors.py check.py cli.py diagnosis.py doctor.py grade.py history.py hunt.py new.py pack.py) \
+  tests/judge/test_session.py tests/judge/confine/test_roots.py tests/pack/test_layout.py tests/pack/test_table.py \
+  $(addprefix tests/test_,catalogue.py end_to_end.py imports.py library.py render.py store.py)
 
-.PHONY: hunt test thorough dev lint wheel-test starter catalogue certify clean
+# What is compiled is kept, whatever the shell says: the tests start hundreds of processes.
+export PYTHONDONTWRITEBYTECODE :=
+# pip compiles one file after the other, most of them of libraries that are imported in part. These
+# are left to be compiled when they are imported, the others are compiled on all processors.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+IN_PART := /(dask|distributed|networkx|pip|sqlalchemy|sympy|torch/testing/_internal|transformers)/
+COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '$(IN_PART)' $(VENV)/lib || true
+
+.PHONY: hunt test suite thorough dev lint style types wheel-test starter catalogue messages screens certify clean
 
 hunt: $(VENV)/.play
 	@$(BIN)/halfhour new --resume
 
-test: dev lint
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
+# mypy beside the tests; either that fails, fails it.
+test: style
+	@$(MAKE) --no-print-directory --jobs=2 types suite
+
+suite: dev
+	@$(BIN)/python -m compileall -q generator mutators
+	$(PYTEST)
 
 # More seeds, more subjects, more rungs: what repeats, for who has the time.
 thorough: dev
-	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --thorough
+	$(PYTEST) --thorough
 
-lint: dev
+lint: style types
+
+style: dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: dev
 	$(BIN)/mypy
 
 dev: $(VENV)/.dev $(TYPING)
@@ -34,7 +52,7 @@ wheel-test: dev
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/python -m build --wheel --no-isolation --outdir build/wheel . >build/wheel/log 2>&1 || { cat build/wheel/log; exit 1; }
 	$(BIN)/python tests/wheel_environment.py build/wheel
-	build/wheel/venv/bin/python -m pytest --numprocesses=auto --dist=loadfile $(WHEEL_TESTS)
+	$(patsubst $(BIN)/%,build/wheel/venv/bin/%,$(PYTEST)) $(WHEEL_TESTS)
 
 starter: dev
 	$(BIN)/python tests/helpers/starter.py
@@ -43,8 +61,17 @@ starter: dev
 catalogue: $(VENV)/.play
 	$(BIN)/halfhour mutators page
 
+# The pictures in the README.
+screens: dev
+	$(BIN)/python tests/helpers/screens.py
+
+# All that a candidate reads, for translators: generator/locale/halfhour.pot.
+messages: dev
+	$(BIN)/python tests/helpers/pot.py
+
+# Proves every mutant, and writes the table that packs are drawn from.
 certify: $(VENV)/.play
-	$(BIN)/halfhour certify --jobs 2
+	$(BIN)/halfhour certify --jobs 2 --table mutators/certified.json
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -52,11 +79,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.play: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(INSTALL) -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -e '.[dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.play
 
 # Type checkers do not follow an editable install: show them the folders under the import name.

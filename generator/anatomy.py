@@ -302,7 +302,8 @@ def _bound(tree: ast.Module) -> Iterable[str]:
 
 
 def _public_words(tree: ast.Module) -> Iterable[str]:
-    """Yield public names and parameters, fields of public classes, constants and aliases."""
+    """Yield public names and parameters, fields and weights of public classes, constants and
+    aliases."""
     yield from dir(builtins)
     yield from ("self", "cls", "torch", "Tensor")
     waiting: list[ast.stmt] = list(tree.body)
@@ -312,12 +313,24 @@ def _public_words(tree: ast.Module) -> Iterable[str]:
             case ast.FunctionDef(name=name) if not name.startswith("_") or name in _OPEN:
                 yield name
                 yield from (argument.arg for argument in _arguments(node))
+                yield from _weights(node)
             case ast.ClassDef(name=name, body=body) if not name.startswith("_"):
                 yield name
                 waiting += body
             case ast.AnnAssign(target=ast.Name(id=name)) if not name.startswith("_"):
                 yield name
             case ast.Assign(targets=[ast.Name(id=name)]) if not name.startswith("_"):
+                yield name
+
+
+def _weights(init: ast.FunctionDef) -> Iterable[str]:
+    """Yield the public names under which a checkpoint holds what a module is made of."""
+    for node in init.body:
+        match node:
+            case ast.Assign(
+                targets=[ast.Attribute(value=ast.Name(id="self"), attr=name)],
+                value=ast.Call(func=ast.Attribute(value=ast.Name(id="nn"))),
+            ) if not name.startswith("_"):
                 yield name
 
 

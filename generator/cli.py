@@ -40,6 +40,7 @@ _SECTIONS = {
         "report": "history:report",
         "stats": "history:stats",
     },
+    "Publish": {"pack": "pack:pack"},
     "Judge others": {"grade": "grade:grade"},
     "Make bugs and files": {
         "mutators": "mutators:mutators",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, pairwise
 
 from halfhour.mutators import Mutator
@@ -21,6 +23,7 @@ from .records import (
     Certificate,
     Edit,
     Mutant,
+    Packed,
     PlantedBug,
     Puzzle,
     SeenIn,
@@ -32,6 +35,8 @@ from .unseen import VisibleTraces
 
 MINUTES = 30
 MOST_BUGS = 4
+MOST_COMPANIONS = 12
+"""So many mutators are tried beside a first one before a puzzle of many bugs is given up."""
 APART = 3
 """Bugs of one puzzle stand more lines apart than this: two diffs, not one."""
 
@@ -46,6 +51,21 @@ class _Proven:
     mutant: Mutant
     mutator: Mutator
     certificate: Certificate
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What proves and demonstrates: once for many puzzles, for each costs seconds to begin."""
+
+    certifier: Certifier
+    demonstrator: Demonstrator
+
+
+@contextmanager
+def workshop() -> Iterator[Workshop]:
+    """Open a workshop; its processes end with the block."""
+    with Judge(many=True) as judge, Demonstrator() as demonstrator:
+        yield Workshop(Certifier(judge, screen=demonstrator), demonstrator)
 
 
 def craft(
@@ -68,30 +88,69 @@ def craft(
     or first hints would tell of the bug is passed over.
     Raises UsageError where no mutant of these subjects and mutators makes such a puzzle.
     """
-    with Judge(many=True) as judge, Demonstrator() as demonstrator:
-        certifier = Certifier(judge, screen=demonstrator)
+    with workshop() as shop:
+        made_of = partial(_made, shop, level=level, seed=seed, progress=progress, blind=blind)
         for drawn in sorted(subjects, key=lambda s: digest(str(seed), s.name)):
             subject = disguised(drawn, seed) if disguise else drawn
             proven: list[_Proven] = []
             for mutant, mutator in _drawn(subject, mutators, seed):
                 if (subject.name, mutator.name) in met:
                     continue
-                bug = _prove(certifier, subject, mutant, mutator, progress)
+                bug = _prove(shop.certifier, subject, mutant, mutator, progress)
                 if bug is None:
                     continue
                 for others in combinations(proven, bugs - 1):
-                    together = _prove_together(certifier, (*others, bug), progress)
+                    together = _prove_together(shop.certifier, (*others, bug), progress)
                     if together is None:
                         continue
-                    if level is not None and together.level != level:
-                        progress(f"level {together.level}, not {level}")
-                        continue
-                    made = _puzzle((*others, bug), together, seed, demonstrator, blind=blind)
-                    if not (told := _told(*made)):
+                    made = made_of((*others, bug), together)
+                    if made is not None:
                         return made
-                    progress(told[0])
                 proven.append(bug)
     raise UsageError(_nothing(bugs, level))
+
+
+def craft_pair(
+    shop: Workshop,
+    subject: Subject,
+    mutator: Mutator,
+    *,
+    companions: Sequence[Mutator] = (),
+    bugs: int = 1,
+    seed: int,
+    level: int,
+    packed: Packed,
+    progress: Progress = lambda _: None,
+) -> tuple[Puzzle, Answer] | None:
+    """Return the first puzzle of that level that a mutator makes of a subject in disguise, if any.
+
+    Its places are tried in the seed's order; more bugs come from the companions, in their order.
+    What the brief or the first hints would tell of is passed over. The puzzle does not name the
+    seed, of which the answer follows. The same arguments give the same puzzle.
+    """
+    subject = disguised(subject, seed)
+    made_of = partial(_made, shop, level=level, seed=seed, progress=progress, packed=packed)
+    proven = _proving(shop, subject, _drawn(subject, [mutator], seed), progress)
+    if bugs == 1:
+        for bug in proven:
+            made = made_of((bug,), bug.certificate)
+            if made is not None:
+                return made
+        return None
+    first = next(proven, None)
+    if first is None:
+        return None
+    others: list[_Proven] = []
+    for other in _proving(shop, subject, _drawn_in_order(subject, companions, seed), progress):
+        for more in combinations(others, bugs - 2):
+            together = _prove_together(shop.certifier, (first, *more, other), progress)
+            if together is None:
+                continue
+            made = made_of((first, *more, other), together)
+            if made is not None:
+                return made
+        others.append(other)
+    return None
 
 
 def craft_site(
@@ -123,6 +182,51 @@ def craft_site(
     if told := _told(*made):
         raise UsageError(f"{mutator.name} at {subject.name}:{bug.mutant.line}: {told[0]}")
     return made
+
+
+def _proving(
+    shop: Workshop,
+    subject: Subject,
+    drawn: Sequence[tuple[Mutant, Mutator]],
+    progress: Progress,
+) -> Iterator[_Proven]:
+    """Yield the bugs that alone make a puzzle; each is proven when it is asked for."""
+    for mutant, mutator in drawn:
+        bug = _prove(shop.certifier, subject, mutant, mutator, progress)
+        if bug is not None:
+            yield bug
+
+
+def _made(
+    shop: Workshop,
+    bugs: Sequence[_Proven],
+    certificate: Certificate,
+    *,
+    level: int | None,
+    seed: int,
+    progress: Progress,
+    blind: bool = False,
+    packed: Packed | None = None,
+) -> tuple[Puzzle, Answer] | None:
+    """Return the puzzle of bugs that were proven; None where it is of another level or tells."""
+    if level is not None and certificate.level != level:
+        progress(f"level {certificate.level}, not {level}")
+        return None
+    made = _puzzle(bugs, certificate, seed, shop.demonstrator, blind=blind, packed=packed)
+    if not (told := _told(*made)):
+        return made
+    progress(told[0])
+    return None
+
+
+def _drawn_in_order(
+    subject: Subject, mutators: Sequence[Mutator], seed: int
+) -> list[tuple[Mutant, Mutator]]:
+    """Return the first mutants of each mutator, in the order of the mutators."""
+    place = {mutator.name: n for n, mutator in enumerate(mutators)}
+    drawn = reversed(_drawn(subject, mutators, seed))
+    firsts = {mutator.name: (mutant, mutator) for mutant, mutator in drawn}
+    return sorted(firsts.values(), key=lambda each: place[each[1].name])[:MOST_COMPANIONS]
 
 
 def _drawn(
@@ -185,6 +289,7 @@ def _puzzle(
     demonstrator: Demonstrator,
     *,
     blind: bool = False,
+    packed: Packed | None = None,
 ) -> tuple[Puzzle, Answer]:
     subject = bugs[0].subject
     name = digest(
@@ -205,7 +310,7 @@ def _puzzle(
         level=certificate.level,
         minutes=MINUTES,
         bugs=len(bugs),
-        seed=seed,
+        seed=seed if packed is None else 0,
         file_name=subject.file_name,
         source=bugs[0].mutant.source if len(bugs) == 1 else _together(bugs).source,
         visible_tests=subject.visible_tests,
@@ -220,7 +325,7 @@ def _puzzle(
         bugs=_planted(bugs, puzzle.source, demonstrator),
         certificate=certificate,
     )
-    return render.with_brief(puzzle, subject, answer, blind=blind), answer
+    return render.with_brief(puzzle, subject, answer, blind=blind, packed=packed), answer
 
 
 def _told(puzzle: Puzzle, answer: Answer) -> list[str]:

@@ -27,12 +27,33 @@ def read_at_most(path: Path, limit: int) -> bytes:
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a new or empty folder whole: beside it first, then moved; the last file moves last.
 
-    On any exception, KeyboardInterrupt included, the disk is as it was. Raises UsageError where
-    the place cannot be used, EnvironmentFault where the machine has no space.
+    A name may lead through folders, with `/` between them. On any exception, KeyboardInterrupt
+    included, the disk is as it was. Raises UsageError where the place cannot be used,
+    EnvironmentFault where the machine has no space.
     """
     folder = folder.resolve()
     with explained(folder), _parents(folder):
         beside = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.part"
+        try:
+            beside.mkdir()
+            for name, data in files.items():
+                (beside / name).parent.mkdir(parents=True, exist_ok=True)
+                _write(beside / name, data)
+            _move_in(beside, folder, list(dict.fromkeys(name.split("/")[0] for name in files)))
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        _settle(folder)
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write new files into a folder that may hold others, all of them or none; raises as
+    `write_folder` does."""
+    folder = folder.resolve()
+    for name in files:
+        if os.path.lexists(folder / name):
+            raise UsageError(f"{folder / name} is there already; nothing was written")
+    with explained(folder), _parents(folder / "below"):
+        beside = folder / f".{secrets.token_hex(4)}.part"
         try:
             beside.mkdir()
             for name, data in files.items():
@@ -105,7 +126,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _move_in(beside: Path, folder: Path, names: list[str]) -> None:
-    """Rename the finished folder into place, or its files into the empty folder that is there."""
+    """Rename the finished folder into place, or what is in it into the empty one that is there."""
     if not folder.exists():
         beside.rename(folder)
         return
@@ -116,6 +137,8 @@ def _move_in(beside: Path, folder: Path, names: list[str]) -> None:
             (beside / name).rename(folder / name)
     except BaseException:
         for path in moved:
+            if path.is_dir():
+                shutil.rmtree(path)
             path.unlink(missing_ok=True)
         raise
 

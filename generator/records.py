@@ -74,6 +74,15 @@ class Trial:
     """How many threads torch may use for one operation of the file."""
 
 
+class Packed(StrEnum):
+    """How a puzzle of a pack is handed out."""
+
+    WITHOUT_JUDGE = "without_judge"
+    """The file is sent to the publisher, who alone has the answer."""
+    WITH_JUDGE = "with_judge"
+    """The answer is sealed in the folder, so that it can be judged there."""
+
+
 class Outcome(StrEnum):
     """How one promise fared."""
 

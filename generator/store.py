@@ -4,7 +4,8 @@
     ├── README.md         the brief
     ├── <subject>.py      the file with the bug: the candidate's to edit
     ├── test_visible.py   what the candidate may run
-    ├── answer.sealed     the answer and the files as handed out: compressed text, no secret
+    ├── answer.sealed     the answer and the files as handed out: compressed text, no secret;
+    │                     of a pack the files alone, where the publisher keeps the answer
     └── puzzle.toml       what may be known of the puzzle; nothing that spoils
 
 The same records give the same bytes on every machine.
@@ -20,14 +21,13 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, fields, is_dataclass
-from enum import StrEnum
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 from . import files
+from .decoding import record
 from .errors import UnsoundPuzzle, UsageError
 from .records import Answer, Puzzle
 
@@ -36,13 +36,13 @@ BRIEF = "README.md"
 VISIBLE_TESTS = "test_visible.py"
 SEAL = "answer.sealed"
 CARD = "puzzle.toml"
+ID = re.compile(r"[a-z0-9][a-z0-9-]{3,63}")
 
 _MOST_CARD = 64 * 1024
 _MOST_SEAL = 8 * 1024 * 1024
 _MOST_UNSEALED = 32 * 1024 * 1024
 _SEAL_WIDTH = 76
 _SEAL_TITLE = "Sealed against accidental spoilers only: base64 of bz2 of JSON, no secret."
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{3,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _CARD_KEYS: Mapping[str, type] = {
@@ -60,16 +60,17 @@ _CARD_KEYS: Mapping[str, type] = {
 _DIGESTS = ("file", "visible_tests", "brief", "answer")
 _TYPE_WORDS = {str: "text", int: "a whole number", list: "a list of texts"}
 
-_Record = TypeVar("_Record")
-
 
 def is_puzzle(folder: Path) -> bool:
     """Return whether the folder says that it is a puzzle."""
     return (folder / CARD).is_file()
 
 
-def puzzle_files(puzzle: Puzzle, answer: Answer) -> dict[str, bytes]:
-    """Return the files of a puzzle folder by name; a pure function of the records."""
+def puzzle_files(puzzle: Puzzle, answer: Answer | None) -> dict[str, bytes]:
+    """Return the files of a puzzle folder by name; a pure function of the records.
+
+    Without an answer the folder can be hunted in and not judged.
+    """
     seal = _seal(_payload(puzzle, answer))
     texts = {
         BRIEF: puzzle.brief,
@@ -81,7 +82,7 @@ def puzzle_files(puzzle: Puzzle, answer: Answer) -> dict[str, bytes]:
     return {name: text.encode("utf-8") for name, text in texts.items()}
 
 
-def write_puzzle(folder: Path, puzzle: Puzzle, answer: Answer) -> bool:
+def write_puzzle(folder: Path, puzzle: Puzzle, answer: Answer | None) -> bool:
     """Write the folder whole or not at all; return False where this very puzzle is there already.
 
     Raises UsageError for a folder that holds anything else or cannot be written to,
@@ -113,12 +114,53 @@ def read_puzzle(folder: Path) -> Puzzle:
 
     Raises UsageError where the folder is no puzzle, UnsoundPuzzle where it is damaged or newer.
     """
-    return _read(folder)[0]
+    return read(folder)[0]
 
 
 def read_answer(folder: Path) -> Answer:
-    """Return the answer. Raises as `read_puzzle` does."""
-    return _read(folder)[1]
+    """Return the answer. Raises as `read_puzzle` does, and UsageError where it came without."""
+    puzzle, answer = read(folder)
+    if answer is None:
+        raise UsageError(
+            f"{folder} came without its answer: send your {puzzle.file_name} to whoever"
+            " published it, who can judge it"
+        )
+    return answer
+
+
+def read(folder: Path) -> tuple[Puzzle, Answer | None]:
+    """Return the puzzle and, where it came with it, the answer. Raises as `read_puzzle` does."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}")
+    if not is_puzzle(folder):
+        raise UsageError(f"{folder} is no puzzle: it holds no {CARD}")
+    limits = {CARD: _MOST_CARD, SEAL: _MOST_SEAL}
+    return from_files(
+        str(folder),
+        {
+            name: _bytes(folder / name, limit)
+            for name, limit in limits.items()
+            if (folder / name).is_file()
+        },
+    )
+
+
+def from_files(where: str, content: Mapping[str, bytes]) -> tuple[Puzzle, Answer | None]:
+    """Return the puzzle, as handed out, and the answer that these files of a folder hold.
+
+    Only the card and the seal are looked at: the others are the candidate's. `where` is how errors
+    call the folder. Raises as `read_puzzle` does.
+    """
+    if CARD not in content:
+        raise UsageError(f"{where} is no puzzle: it holds no {CARD}")
+    card = _read_card(f"{where}/{CARD}", content[CARD])
+    if SEAL not in content:
+        raise UnsoundPuzzle(f"{where}/{SEAL} is missing: the puzzle cannot be read without it")
+    puzzle, answer = _read_seal(f"{where}/{SEAL}", content[SEAL], card["sha256"]["answer"])
+    for key, value in _card_values(puzzle).items():
+        if card[key] != value:
+            raise UnsoundPuzzle(f"{where}/{CARD} is damaged: {key} is not {value!r} as it was made")
+    return puzzle, answer
 
 
 def restore(folder: Path) -> Path | None:
@@ -153,21 +195,6 @@ def _holds(path: Path, data: bytes) -> bool:
 def _free_backup(file: Path) -> Path:
     candidates = (file.with_name(f"{file.name}.{n}.bak") for n in count(1))
     return next(path for path in candidates if not os.path.lexists(path))
-
-
-def _read(folder: Path) -> tuple[Puzzle, Answer]:
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}")
-    if not is_puzzle(folder):
-        raise UsageError(f"{folder} is no puzzle: it holds no {CARD}")
-    card = _read_card(folder / CARD)
-    puzzle, answer = _read_seal(folder / SEAL, card["sha256"]["answer"])
-    for key, value in _card_values(puzzle).items():
-        if card[key] != value:
-            raise UnsoundPuzzle(
-                f"{folder / CARD} is damaged: {key} is not {value!r} as it was made"
-            )
-    return puzzle, answer
 
 
 # puzzle.toml
@@ -225,10 +252,10 @@ def _toml_character(character: str) -> str:
     return character
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def _read_card(path: str, data: bytes) -> dict[str, Any]:
     """Return the card with every key of ours present and of its type; unknown keys are let be."""
     try:
-        card = tomllib.loads(_text(path, _MOST_CARD))
+        card = tomllib.loads(_text(path, data, _MOST_CARD))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UnsoundPuzzle(f"{path} is damaged: {error}") from error
     _refuse_other_format(path, card.get("format"))
@@ -242,14 +269,14 @@ def _read_card(path: Path) -> dict[str, Any]:
         found = digests.get(key) if isinstance(digests, dict) else None
         if not isinstance(found, str) or not _SHA256.fullmatch(found):
             raise UnsoundPuzzle(f"{path} is damaged: sha256.{key} must be a SHA-256 in hex")
-    if not _ID.fullmatch(card["id"]):
+    if not ID.fullmatch(card["id"]):
         raise UnsoundPuzzle(f"{path} is damaged: {card['id']!r} is no puzzle id")
     if not card["subject"].isidentifier() or card["file"] != f"{card['subject']}.py":
         raise UnsoundPuzzle(f"{path} is damaged: {card['file']!r} is not the file of a subject")
     return card
 
 
-def _refuse_other_format(path: Path, found: object) -> None:
+def _refuse_other_format(path: str, found: object) -> None:
     if type(found) is not int or found < 1:
         raise UnsoundPuzzle(f"{path} is damaged: format must be a whole number from 1")
     if found > FORMAT:
@@ -268,8 +295,8 @@ def _is_a(kind: type, value: object) -> bool:
 # answer.sealed
 
 
-def _payload(puzzle: Puzzle, answer: Answer) -> str:
-    content = {"puzzle": asdict(puzzle), "answer": asdict(answer)}
+def _payload(puzzle: Puzzle, answer: Answer | None) -> str:
+    content = {"puzzle": asdict(puzzle), "answer": asdict(answer) if answer else None}
     return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -279,15 +306,15 @@ def _seal(payload: str) -> str:
     return "\n".join([_SEAL_TITLE, *(packed[i : i + _SEAL_WIDTH] for i in starts)]) + "\n"
 
 
-def _read_seal(path: Path, sha256: str) -> tuple[Puzzle, Answer]:
-    if not path.is_file():
-        raise UnsoundPuzzle(f"{path} is missing: the puzzle cannot be judged without it")
-    seal = _text(path, _MOST_SEAL).replace("\r\n", "\n")
+def _read_seal(path: str, data: bytes, sha256: str) -> tuple[Puzzle, Answer | None]:
+    seal = _text(path, data, _MOST_SEAL).replace("\r\n", "\n")
     if _sha256(seal) != sha256:
         raise UnsoundPuzzle(f"{path} is damaged: it is not the one that {CARD} names")
     try:
         content = json.loads(_unseal(seal))
-        return _record(Puzzle, content["puzzle"]), _record(Answer, content["answer"])
+        sealed = content["answer"]
+        answer = None if sealed is None else record(Answer, sealed)
+        return record(Puzzle, content["puzzle"]), answer
     except (ValueError, KeyError, TypeError, OSError, EOFError, RecursionError) as error:
         raise UnsoundPuzzle(f"{path} is damaged: it does not open ({error})") from error
 
@@ -301,39 +328,19 @@ def _unseal(seal: str) -> str:
     return data.decode("utf-8")
 
 
-def _record(kind: type[_Record], value: object) -> _Record:
-    """Build a record of ours from plain JSON values, each checked against its annotation."""
-    if not isinstance(value, dict):
-        raise TypeError(f"{kind.__name__} must be an object")
-    hints = get_type_hints(kind)
-    arguments = {}
-    for field in fields(kind):  # type: ignore[arg-type]
-        if field.name in value or field.default is MISSING:
-            arguments[field.name] = _value(hints[field.name], value[field.name])
-    return kind(**arguments)
-
-
-def _value(kind: Any, value: object) -> object:
-    if isinstance(kind, UnionType):
-        others = [each for each in get_args(kind) if each is not NoneType]
-        return None if value is None else _value(others[0], value)
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list):
-            raise TypeError("a list was expected")
-        return tuple(_value(get_args(kind)[0], item) for item in value)
-    if is_dataclass(kind):
-        return _record(kind, value)  # type: ignore[arg-type]
-    if issubclass(kind, StrEnum):
-        return kind(value)
-    if type(value) is not kind:
-        raise TypeError(f"{kind.__name__} was expected")
-    return value
-
-
-def _text(path: Path, limit: int) -> str:
+def _bytes(path: Path, limit: int) -> bytes:
     try:
-        return files.read_at_most(path, limit).decode("utf-8")
+        return files.read_at_most(path, limit)
     except OSError as error:
         raise UnsoundPuzzle(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UnsoundPuzzle(f"{path} is damaged: {error}") from error
+
+
+def _text(path: str, data: bytes, limit: int) -> str:
+    if len(data) > limit:
+        raise UnsoundPuzzle(f"{path} is damaged: larger than {limit} bytes")
+    try:
+        return data.decode("utf-8")
     except ValueError as error:
         raise UnsoundPuzzle(f"{path} is damaged: {error}") from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import toy
+from homes import make_home
 
 from halfhour.generator import certify
 from halfhour.generator.cache import ProofCache
@@ -232,9 +234,10 @@ def test_a_failure_of_the_judge_is_never_a_status(tmp_path: Path) -> None:
 
 
 def test_certificates_come_in_the_order_of_the_work_whatever_the_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, court: Judge
 ) -> None:
-    monkeypatch.setenv("HALFHOUR_HOME", str(tmp_path))
+    monkeypatch.setattr(certify, "Judge", lambda **_: nullcontext(court))
+    monkeypatch.setenv("HALFHOUR_HOME", str(make_home(tmp_path / "home")))
     mutants = [
         toy.mutant("total += value", "total = value + total"),
         toy.mutant(*WRONG_DIVISOR),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from homes import make_home
 
 from halfhour.generator import catalogue
 from halfhour.generator.commands.mutators import mutators
@@ -75,6 +76,7 @@ def test_who_walks_ends_with_a_certified_puzzle(walk: Walk, tmp_path: Path) -> N
     """As CONTRIBUTING.md says: outside of the checkout the commands take the file."""
     (new, _), (check, _), (attempt, printed) = walk.commands
     file = f"{walk.name}.py"
+    make_home(tmp_path / "home")
 
     assert run(new, tmp_path).stdout == f"{file}\n"
     unfilled = run(check.replace(walk.name, file), tmp_path)

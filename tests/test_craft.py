@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import toy
+from homes import make_home
+from shop import one_shop
 
 from halfhour.generator.certify import hidden_trial
-from halfhour.generator.craft import craft, craft_site
+from halfhour.generator.craft import craft, craft_pair, craft_site, workshop
+from halfhour.generator.demonstrate import Demonstrator
 from halfhour.generator.errors import UsageError
 from halfhour.generator.judge import Judge
-from halfhour.generator.records import Status, VerdictKind
+from halfhour.generator.records import Packed, Status, VerdictKind
 from halfhour.mutators import Sighting, mutator
 
 SEEN = [Sighting("https://example.org/issues/1", "in a toy")]
@@ -67,11 +70,15 @@ BOTH = (mean_divides_by_one_less, distance_below_counts_as_none)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def home(
+    tmp_path_factory: pytest.TempPathFactory, court: Judge, screen: Demonstrator
+) -> Iterator[None]:
     """A home for these tests alone: what one of them proved, the next need not prove again."""
+    home = make_home(tmp_path_factory.mktemp("craft") / "home")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HALFHOUR_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
+        patch.setenv("HALFHOUR_HOME", str(home))
+        with one_shop(court, screen):
+            yield
 
 
 def test_two_bugs_are_both_planted_and_each_alone_is_still_a_puzzle() -> None:
@@ -84,19 +91,20 @@ def test_two_bugs_are_both_planted_and_each_alone_is_still_a_puzzle() -> None:
     assert answer.certificate.status is Status.CERTIFIED
 
 
-def test_mending_all_but_one_is_not_enough_and_says_how_many_promises_are_kept() -> None:
+def test_mending_all_but_one_is_not_enough_and_says_how_many_promises_are_kept(
+    court: Judge,
+) -> None:
     _, answer = craft([toy.subject()], BOTH, seed=3, bugs=2)
-    with Judge() as judge:
-        for bug in answer.bugs:
-            (mutant_text,) = {
-                toy.mutant("total / len(values)", "total / max(1, len(values) - 1)").source,
-                toy.mutant("abs(value - middle)", "max(0.0, value - middle)").source,
-            } & {_with_only(bug.diff)}
-            verdict = judge.verdict(hidden_trial(toy.subject(), mutant_text, 5))
+    for bug in answer.bugs:
+        (mutant_text,) = {
+            toy.mutant("total / len(values)", "total / max(1, len(values) - 1)").source,
+            toy.mutant("abs(value - middle)", "max(0.0, value - middle)").source,
+        } & {_with_only(bug.diff)}
+        verdict = court.verdict(hidden_trial(toy.subject(), mutant_text, 5))
 
-            assert verdict.kind is VerdictKind.NOT_FIXED
-            assert set(bug.broken) <= set(verdict.broken)
-            assert verdict.reason == f"{4 - len(verdict.broken)} of 4 promises are kept"
+        assert verdict.kind is VerdictKind.NOT_FIXED
+        assert set(bug.broken) <= set(verdict.broken)
+        assert verdict.reason == f"{4 - len(verdict.broken)} of 4 promises are kept"
 
 
 def _with_only(diff: str) -> str:
@@ -146,3 +154,31 @@ def test_a_site_makes_the_puzzle_that_is_named_by_it() -> None:
     assert answer.bugs[0].site == 0
     with pytest.raises(UsageError, match="has no site 9"):
         craft_site(toy.subject(), BOTH[0], 9, seed=7)
+
+
+def test_a_pair_makes_a_puzzle_of_its_level_alone() -> None:
+    """With another bug beside it, or alone; a companion that changes nothing is passed over."""
+    companions = [distance_is_turned_around, distance_below_counts_as_none]
+    with workshop() as shop:
+        made = {
+            (bugs, level): craft_pair(
+                shop,
+                toy.subject(),
+                mean_divides_by_one_less,
+                companions=companions,
+                bugs=bugs,
+                seed=3,
+                level=level,
+                packed=Packed.WITHOUT_JUDGE,
+            )
+            for bugs in (1, 2)
+            for level in range(1, 6)
+        }
+
+    for bugs, names in ((1, BOTH[:1]), (2, BOTH)):
+        ((level, (puzzle, answer)),) = [
+            (level, each) for (n, level), each in made.items() if n == bugs and each is not None
+        ]
+        assert (puzzle.level, puzzle.bugs, puzzle.seed) == (level, bugs, 0)
+        assert [bug.mutator for bug in answer.bugs] == [each.name for each in names]
+        assert answer.original != toy.SOURCE, "it is in disguise"

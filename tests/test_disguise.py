@@ -120,26 +120,23 @@ def test_every_process_gives_the_same_bytes() -> None:
         "for name in ('block_manager', 'weight_quant'):\n"
         "    print(disguise(library.find_subject(name), 1).source)\n"
     )
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for hash_seed in ("1", "2")
-    ]
+    there = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
-    assert runs[0] == runs[1]
-    assert made("block_manager", 1).source in runs[0]
+    here = [made(name, 1).source for name in ("block_manager", "weight_quant")]
+    assert there == "".join(f"{source}\n" for source in here)
 
 
 def test_mutators_find_most_of_their_places_again() -> None:
     """Names stay in the field's vocabulary, and idioms are those that mutators know."""
     before: Counter[str] = Counter()
     found = 0
-    for name in ("block_manager", "sliding_window_decoder", "token_sampler"):
+    for name in ("sliding_window_decoder", "token_sampler"):
         topics = original(name).topics
         mutators = [m for m in built_in_mutators() if m.topic in topics]
         sites = Counter(m.mutator for m in plant_text(name, original(name).source, mutators))

@@ -178,7 +178,7 @@ def test_a_pause_is_told_and_moves_the_bell() -> None:
     ]
     text = report.page(PUZZLE, ANSWER, found)
     assert found.hunt.elapsed == 300
-    assert "after 15:00 minutes of pause" in text
+    assert "The clock rested for 15:00 minutes." in text
     assert ">45:00</text>" in text
 
 

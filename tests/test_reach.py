@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,12 +16,6 @@ WRONG_MEAN = ("total / len(values)", "total / (len(values) + (len(values) > 1))"
 WRONG_SPREAD = ("abs(value - middle)", "abs(value - middle) * 2")
 MANY = 6
 """Mutants that are worth a trace of the promises."""
-
-
-@pytest.fixture(scope="module")
-def screen() -> Iterator[Screen]:
-    with Screen() as screen:
-        yield screen
 
 
 def sift(screen: Screen, subject: Subject, edit: tuple[str, str], *, times: int) -> Sifted:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import toy
 from tiers import spread
@@ -19,12 +17,6 @@ from halfhour.mutators import find_mutator
 SEEDS = (11, 12)
 WRONG = ("test_mean_is_sum_over_count", "test_spread_ignores_a_shift", "test_spread_by_hand")
 """What a mean that is too small breaks."""
-
-
-@pytest.fixture(scope="module")
-def screen() -> Iterator[Screen]:
-    with Screen() as screen:
-        yield screen
 
 
 def sift(screen: Screen, *edits: tuple[str, str], of: Subject | None = None) -> list[Sifted]:
@@ -185,12 +177,11 @@ def test_what_is_written_down_of_variables_is_what_a_traced_run_shows(
     assert any(kind.startswith(("float", "int")) for kind in kinds.values())
 
 
-def test_screen_and_judge_break_the_same_promises(screen: Screen) -> None:
+def test_screen_and_judge_break_the_same_promises(screen: Screen, court: Judge) -> None:
     subject = library.find_subject("moe_routing")
     mutant = plant(subject, [find_mutator("later_part_replaces_the_sum")])[0]
     (seen,) = screen.sift(subject, [mutant.source], seeds=seeds(subject))
-    with Judge() as judge:
-        verdict = judge.verdict(hidden_trial(subject, mutant.source, seeds(subject)[1]))
+    verdict = court.verdict(hidden_trial(subject, mutant.source, seeds(subject)[1]))
 
     assert verdict.broken
     assert set(verdict.broken) == broken(seen)[1]

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import toy
+from homes import make_home
 from inprocess import load
+from shop import one_shop
 
 from halfhour.generator.certify import seeds
 from halfhour.generator.degenerate import ANSWERS, degenerate_files
+from halfhour.generator.demonstrate import Demonstrator
 from halfhour.generator.errors import UnsoundSubject
+from halfhour.generator.judge import Judge
 from halfhour.generator.judge.plugin import drawn_seed
 from halfhour.generator.records import Subject
 from halfhour.generator.soundness import prove
@@ -205,5 +210,9 @@ def test_a_correct_file_that_breaks_a_promise_is_named() -> None:
 
 
 @pytest.fixture
-def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("HALFHOUR_HOME", str(tmp_path_factory.mktemp("home")))
+def own_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, court: Judge, screen: Demonstrator
+) -> Iterator[None]:
+    monkeypatch.setenv("HALFHOUR_HOME", str(make_home(tmp_path / "home")))
+    with one_shop(court, screen):
+        yield

@@ -19,6 +19,7 @@ import pytest
 
 from halfhour.generator import store
 from halfhour.generator.errors import EnvironmentFault, UnsoundPuzzle, UsageError
+from halfhour.generator.records import Answer
 
 PUZZLE = handmade.puzzle()
 ANSWER = handmade.answer()
@@ -317,6 +318,44 @@ def test_a_missing_seal_is_unsound(folder: Path) -> None:
 
     with pytest.raises(UnsoundPuzzle, match="is missing"):
         store.read_answer(folder)
+
+
+def test_a_puzzle_may_come_without_its_answer(tmp_path: Path) -> None:
+    store.write_puzzle(tmp_path / "hunt", PUZZLE, None)
+
+    assert store.read_puzzle(tmp_path / "hunt") == PUZZLE
+    assert store.read(tmp_path / "hunt") == (PUZZLE, None)
+    with pytest.raises(UsageError, match=r"without its answer: send your toy\.py to whoever"):
+        store.read_answer(tmp_path / "hunt")
+
+
+def test_without_an_answer_nothing_of_it_is_in_the_seal() -> None:
+    seal = store.puzzle_files(PUZZLE, None)[store.SEAL].decode()
+    opened = bz2.decompress(base64.b64decode("".join(seal.split("\n")[1:]))).decode()
+
+    assert json.loads(opened)["answer"] is None
+    assert handmade.BUG.mutator not in opened
+    assert "test_mean_is_sum_over_count" not in opened
+
+
+@pytest.mark.parametrize("answer", [ANSWER, None], ids=["answer", "no answer"])
+def test_the_files_of_a_folder_are_read_from_memory_too(answer: Answer | None) -> None:
+    content = store.puzzle_files(PUZZLE, answer)
+
+    assert store.from_files("there", content) == (PUZZLE, answer)
+
+
+def test_files_from_memory_are_held_to_the_same_format() -> None:
+    content = store.puzzle_files(PUZZLE, ANSWER)
+
+    with pytest.raises(UsageError, match="there is no puzzle"):
+        store.from_files("there", {store.SEAL: content[store.SEAL]})
+    with pytest.raises(UnsoundPuzzle, match=r"there/answer\.sealed is missing"):
+        store.from_files("there", {store.CARD: content[store.CARD]})
+    with pytest.raises(UnsoundPuzzle, match=r"there/puzzle\.toml is damaged: larger than"):
+        store.from_files("there", {**content, store.CARD: b"#" * 100_000})
+    with pytest.raises(UnsoundPuzzle, match=r"there/answer\.sealed is damaged"):
+        store.from_files("there", {**content, store.SEAL: content[store.SEAL][:-40]})
 
 
 @pytest.mark.parametrize("cut", [0, 40, 200, -2], ids=["all", "title", "middle", "end"])

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import toy
 
 from halfhour.generator.records import Certificate, Status
 from halfhour.generator.screen import Screen
 from halfhour.generator.survivors import explain, twins
-
-
-@pytest.fixture(scope="module")
-def screen() -> Iterator[Screen]:
-    with Screen() as screen:
-        yield screen
 
 
 def test_a_comment_is_proved_to_change_nothing(screen: Screen) -> None:

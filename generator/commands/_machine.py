@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     from halfhour.mutators import Mutator
 
     from ..catalogue import Entry
-    from ..grade import Graded
+    from ..grading.names import Names
+    from ..grading.records import Graded, Submission
+    from ..grading.report import Row
+    from ..grading.run import Progress
     from ..judge.rungs import Protection
+    from ..pack.answers import Answers
+    from ..pack.manifest import Manifest as PackManifest
+    from ..pack.order import Order
+    from ..pack.site import Published
+    from ..pack.verify import Pack, Proof
     from ..session import Hunt, Session
     from ..soundness import Report
 
@@ -165,6 +173,92 @@ def certify(work: Work, *, jobs: int, device: str) -> Iterator[Certificate]:
     return certify_all(work, jobs=jobs, device=device)
 
 
+def standing_pack(folder: Path, order: Order) -> PackManifest | None:
+    """Return the manifest of a week that is there as ordered; see `pack.standing`."""
+    from ..pack.standing import standing
+
+    return standing(folder, order)
+
+
+def make_pack(
+    order: Order,
+    met: Collection[tuple[str, str]],
+    folder: Path,
+    *,
+    progress: Callable[[int, int], None],
+) -> PackManifest:
+    """Build a week and write its files, whole or not at all; see `pack.build`."""
+    from .. import library
+    from ..pack.build import Catalogue, build
+    from ..pack.standing import standing, write
+    from ..pack.table import read_table
+
+    catalogue = Catalogue(
+        read_table(), library.find_subject, {mutator.name: mutator for mutator in mutators()}
+    )
+    write(folder, build(order, catalogue, met, progress=progress))
+    written = standing(folder, order)
+    assert written is not None
+    return written
+
+
+def open_pack(file: Path, answers: Path | None) -> Pack:
+    """Return both zips of a week; see `pack.verify.open_pack`."""
+    from ..pack.verify import open_pack as open_both
+
+    return open_both(file, answers)
+
+
+def pack_differences(pack: Pack) -> list[str]:
+    """Return in what a week's answers are not those of its puzzles, a sentence each."""
+    from ..pack.verify import differences
+
+    return list(differences(pack))
+
+
+def prove_pack(pack: Pack, *, progress: Callable[[str], None]) -> Iterator[Proof]:
+    """Yield the proof of each puzzle of a week; see `pack.verify.prove`."""
+    from ..judge import Judge
+    from ..pack.verify import prove as prove_all
+
+    with Judge(many=True) as judge:
+        yield from prove_all(pack, judge, progress=progress)
+
+
+def unpack(file: Path, to: Path) -> tuple[Path, bool]:
+    """Write what lies in a zip of a week; see `pack.unpack.unpack`."""
+    from ..pack.unpack import unpack as unpack_one
+
+    return unpack_one(file, to)
+
+
+def publish_packs(source: Path, folder: Path, *, reveal: bool) -> Sequence[str]:
+    """Copy what may be known of the weeks in a folder to another; see `pack.publish`."""
+    from ..pack.publish import publish
+
+    return publish(source, folder, reveal=reveal)
+
+
+def write_site(folder: Path, base_url: str) -> tuple[Sequence[Published], Sequence[str]]:
+    """Write the index and the feed of the weeks in a folder; return these, and what changed."""
+    from ..pack import site
+
+    weeks = site.published(folder)
+    return weeks, site.write_site(folder, site.site_files(weeks, base_url))
+
+
+def certified_table(work: Work, certificates: Sequence[Certificate]) -> bytes:
+    """Return the text of the table of what is certified; see `pack.table`."""
+    from ..pack.table import table_bytes, table_of
+
+    planted: dict[str, list[Mutant]] = {}
+    for subject, mutant, _ in work:
+        planted.setdefault(subject.name, []).append(mutant)
+    subjects = {subject.name: subject for subject, _, _ in work}
+    topics = {mutator.name: mutator.topic for mutator in mutators()}
+    return table_bytes(table_of(certificates, planted, subjects.values(), topics))
+
+
 def twins(certificates: Sequence[Certificate]) -> dict[str, Certificate]:
     """Return the certified mutants that repeat another; see `survivors.twins`."""
     from ..survivors import twins as find
@@ -237,13 +331,93 @@ def hunt(
     Hunting(folder, puzzle, log, actions, clock=clock, record=record, poll=poll, plain=plain).run()
 
 
-def grade(
-    answer: Answer, name: str, files: Sequence[Path], *, device: str, accept_risk: bool
-) -> Iterator[Graded]:
-    """Return what became of each file; see `grade.grade`."""
-    from ..grade import grade as grade_all
+def answers(path: Path) -> Answers:
+    """Return the answers to grade by; see `pack.answers.read_answers`."""
+    from ..pack.answers import read_answers
 
-    return grade_all(answer, name, files, device=device, accept_risk=accept_risk)
+    return read_answers(path)
+
+
+def names(path: Path) -> Names:
+    """Return who handed in what; see `grading.names.read_names`."""
+    from ..grading.names import read_names
+
+    return read_names(path)
+
+
+def submissions(
+    paths: Sequence[Path], answers: Answers, *, names: Names | None, leave_out: Collection[Path]
+) -> tuple[Submission, ...]:
+    """Return everything that was handed in; see `grading.intake.submissions`."""
+    from ..grading.intake import submissions as find
+
+    puzzles = [puzzle for puzzle, _ in answers.puzzles]
+    return find(paths, puzzles, names=names, leave_out=leave_out)
+
+
+def grade(
+    answers: Answers,
+    submissions: Sequence[Submission],
+    *,
+    jobs: int,
+    scheduler: str | None,
+    device: str,
+    accept_risk: bool,
+    journal: Path | None,
+    fresh: bool,
+    report: Callable[[Progress], None],
+) -> tuple[Graded, ...]:
+    """Return what became of each submission; see `grading.engine.grade_all`."""
+    from ..grading.engine import grade_all
+
+    return grade_all(
+        answers,
+        submissions,
+        jobs=jobs,
+        scheduler=scheduler,
+        device=device,
+        accept_risk=accept_risk,
+        journal=journal,
+        fresh=fresh,
+        report=report,
+    )
+
+
+def graded_rows(
+    graded: Sequence[Graded], answers: Answers, *, max_lines: int | None
+) -> tuple[Row, ...]:
+    """Return what is to be said of each submission; see `grading.report.rows`."""
+    from ..grading.report import rows
+
+    return rows(graded, answers, max_lines=max_lines)
+
+
+def graded_why(row: Row, *, quiet: bool) -> str:
+    """Say in a line why a verdict is what it is."""
+    from ..grading.report import why
+
+    return why(row, quiet=quiet)
+
+
+def grades_json(rows: Sequence[Row], *, quiet: bool) -> list[dict[str, object]]:
+    """Return the rows for scripts."""
+    from ..grading.report import as_json
+
+    return [as_json(row, quiet=quiet) for row in rows]
+
+
+def grades_csv(rows: Sequence[Row], *, quiet: bool) -> str:
+    """Return the rows as a table for a spreadsheet."""
+    from ..grading.report import csv_text
+
+    return csv_text(rows, quiet=quiet)
+
+
+def grades_html(rows: Sequence[Row], answers: Answers, *, quiet: bool) -> str:
+    """Return the rows as a page to read."""
+    from ..grading.report import html_text
+
+    return html_text(rows, answers, quiet=quiet)
 
 
 def protection() -> Protection:

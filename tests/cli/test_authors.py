@@ -15,6 +15,7 @@ from halfhour.generator import library
 from halfhour.generator.commands import _machine
 from halfhour.generator.degenerate import Degenerate
 from halfhour.generator.errors import UnsoundSubject
+from halfhour.generator.pack.table import read_table
 from halfhour.generator.records import Certificate, Mutant, Status, Subject, Term
 from halfhour.generator.soundness import Report
 
@@ -214,6 +215,27 @@ def test_certify_groups_the_mutants_by_what_they_are(run: Run, site: FakeField) 
         "  toy:8  divisor_counts_one_too_many [0]  it is equivalent",
     ]
     assert "1 of 2 mutants are puzzles" in ended.stderr
+
+
+@pytest.mark.usefixtures("site")
+def test_certify_writes_the_table_over_the_old_one(run: Run, desk: Path) -> None:
+    table = desk / "certified.json"
+    table.write_text("old", encoding="utf-8")
+
+    assert run("certify", "--table", "certified.json").exit_code == 0
+
+    (row,) = read_table(table).puzzles
+    assert (row.subject, row.mutator, row.site, row.line, row.level) == ("toy", NAME, 0, 11, 2)
+    assert [each.subject for each in read_table(table).subjects] == ["toy"]
+
+
+@pytest.mark.usefixtures("site")
+def test_a_table_is_of_everything(run: Run, desk: Path) -> None:
+    ended = run("certify", "--table", "certified.json", "--subject", "toy")
+
+    assert ended.exit_code == 2
+    assert "a table is of everything" in ended.stderr
+    assert list(desk.iterdir()) == []
 
 
 @pytest.mark.usefixtures("site")

@@ -68,6 +68,11 @@ def test_these_are_the_commands() -> None:
         "subjects check",
         "subjects new",
         "subjects trace",
+        "pack WEEK",
+        "pack plan",
+        "pack verify",
+        "pack open",
+        "pack site",
         "grade",
         "certify",
         "doctor",
@@ -117,7 +122,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(run: Run) -> None:
     ended = run("chekc")
 
     assert ended.exit_code == 2
-    assert "there is no command named 'chekc'; did you mean check?" in ended.stderr
+    assert "there is no command named 'chekc'; did you mean check" in ended.stderr
 
 
 def test_an_unknown_option_is_a_usage_error(run: Run) -> None:

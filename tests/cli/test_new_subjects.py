@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from shop import one_shop
 from standins import Run, the_object
 
 from halfhour.generator import library
 from halfhour.generator.commands import _machine
 from halfhour.generator.contract import subject_rules as rules
+from halfhour.generator.demonstrate import Demonstrator
+from halfhour.generator.judge import Judge
 from halfhour.generator.soundness import prove
 
 
@@ -75,9 +78,10 @@ def test_a_new_subject_keeps_its_visible_test(new: Path) -> None:
     assert ended.returncode == 0, ended.stdout
 
 
-def test_a_new_subject_is_sound(new: Path) -> None:
+def test_a_new_subject_is_sound(new: Path, court: Judge, screen: Demonstrator) -> None:
     """Its promises always hold, and no nonsense keeps them."""
-    report = prove(library.load_subject(new))
+    with one_shop(court, screen):
+        report = prove(library.load_subject(new))
 
     assert report.sound
     assert report.lost == 8

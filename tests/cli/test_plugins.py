@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from homes import make_home
 
 from halfhour.generator import scaffold
 
@@ -101,6 +102,7 @@ class Environment:
 def plugin(tmp_path: Path) -> Environment:
     environment = Environment(tmp_path)
     environment.install()
+    make_home(tmp_path / "home")
     return environment
 
 

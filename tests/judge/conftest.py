@@ -22,7 +22,7 @@ from halfhour.generator.records import Promise, Trial, Verdict
 
 KIT = Path(__file__).parent / "kit"
 
-QUICK = Limits(load_s=3.0, call_s=3.0, verdict_s=30.0, message_bytes=4 << 20)
+QUICK = Limits(load_s=5.0, call_s=5.0, verdict_s=60.0, message_bytes=4 << 20)
 
 
 @pytest.fixture(scope="session")

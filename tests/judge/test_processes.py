@@ -19,6 +19,9 @@ from halfhour.generator.records import Trial, Verdict, VerdictKind
 
 MakeTrial = Callable[..., Trial]
 
+PATIENCE_S = 120.0
+"""Of a busy machine."""
+
 ONE = "def test_one(subject):\n    assert subject.one() == 1\n"
 ENDLESS = """
 import os, pathlib, time
@@ -33,7 +36,8 @@ def one():
 """
 
 CALLER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 from halfhour.generator.judge import Judge, Limits, Rung
 from halfhour.generator.records import Promise, Trial
 
@@ -97,7 +101,7 @@ def caller(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         start_new_session=True,
     )
     try:
-        assert until(note.exists, seconds=60)
+        assert until(note.exists, seconds=PATIENCE_S)
         yield process
     finally:
         process.kill()
@@ -111,10 +115,10 @@ def test_nothing_outlives_the_caller(caller: subprocess.Popen[str], how: signal.
     assert len(below) == 4  # the court, what prepares workers, the worker, and its own child
 
     os.killpg(caller.pid, how)
-    _, told = caller.communicate(timeout=20)
+    _, told = caller.communicate(timeout=PATIENCE_S)
 
     assert caller.returncode == -how
-    assert until(lambda: not alive(below), seconds=10)
+    assert until(lambda: not alive(below), seconds=PATIENCE_S)
     assert ("KeyboardInterrupt" in told) == (how is signal.SIGINT)
 
 
@@ -127,16 +131,16 @@ def test_closing_ends_a_verdict_in_progress(trial: MakeTrial, tmp_path: Path) ->
     others = descendants(os.getpid())
     working = threading.Thread(target=lambda: verdicts.append(judge.verdict(trial_without_end)))
     working.start()
-    assert until(note.exists, seconds=60)
+    assert until(note.exists, seconds=PATIENCE_S)
     below = descendants(os.getpid()) - others
 
     judge.close()
-    working.join(timeout=5)
+    working.join(timeout=PATIENCE_S)
 
     assert [verdict.kind for verdict in verdicts] == [VerdictKind.ENVIRONMENT]
     assert "was closed" in verdicts[0].reason
     assert len(below) == 3  # the court, the worker, and its own child
-    assert until(lambda: not alive(below), seconds=10)
+    assert until(lambda: not alive(below), seconds=PATIENCE_S)
     with pytest.raises(JudgeError, match="closed"):
         judge.verdict(trial_without_end)
     judge.close()
@@ -178,7 +182,7 @@ def test_a_worker_ends_with_its_lifeline_where_the_kernel_does_not_see_to_it() -
 
         os.close(ours)
 
-        assert worker.wait(timeout=10) == 1
+        assert worker.wait(timeout=PATIENCE_S) == 1
 
 
 def test_the_judge_itself_imports_neither_torch_nor_pytest() -> None:

@@ -206,7 +206,7 @@ def test_a_worker_that_is_late_is_ended_in_time(script: Script, argument: Any) -
         begun = time.monotonic()
         with pytest.raises(CallTimedOut, match=r"a call took longer than 0\.5 s"):
             subject.operate("len", argument)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 60  # the scripts would go on for ever
         assert worker.kills == 1
 
 
@@ -214,17 +214,17 @@ def test_a_nested_call_has_no_more_time_than_the_call_around_it() -> None:
     def script(connection: Connection, _: int) -> None:
         asked, _buffers = connection.receive()
         body = {"answer": "callback", "number": 0, "args": ["tuple"], "kwargs": ["dict"]}
-        time.sleep(0.5)
+        time.sleep(2.5)
         connection.send({"request": asked["request"], **body})
         connection.receive()  # the nested call, never answered
         connection.receive()
 
-    limits = Limits(call_s=1.0, message_bytes=1 << 20)
+    limits = Limits(call_s=3.0, message_bytes=1 << 20)
     with remote(script, limits) as (subject, _, _):
         begun = time.monotonic()
         with pytest.raises(CallTimedOut):
             subject.operate("len", lambda: subject.operate("len", []))
-        assert time.monotonic() - begun < 1.4
+        assert time.monotonic() - begun < 5.4  # with 3 s of its own it would take 5.5 s
 
 
 def test_a_worker_that_is_gone_is_noticed_at_once() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from keepers import ended, keepers, keeping, started_by
 
 from halfhour.generator.judge import warm
 from halfhour.generator.records import Outcome, Trial, VerdictKind
@@ -21,36 +22,22 @@ SOURCE = "import os\ndef pid():\n    return os.getpid()\ndef parent():\n    retu
 HONEST = "def test_pid(subject):\n    assert subject.pid() > 1\n"
 BROKEN = "def test_pid(subject):\n    assert subject.pid() < 1\n"
 LATE = "import time\ndef pid():\n    time.sleep(60)\n"
-STAYS = "0.1"
+COURT_AND_WORKERS = 3
+"""The processes of a keeper whose judge is at work: the court, what forks workers, a worker."""
+LONG = 5.0
+SHORT = 0.05
 """Minutes."""
 
 
-def keepers() -> set[int]:
-    """Return the keepers that this test's address belongs to."""
-    wanted = warm.address("cpu").hex()
-    found = subprocess.run(["pgrep", "-f", wanted], capture_output=True, text=True, check=False)
-    return {int(pid) for pid in found.stdout.split()}
-
-
-def ended(pids: set[int]) -> bool:
-    patience = time.monotonic() + 30
-    while pids & keepers() and time.monotonic() < patience:
-        for pid in pids:
-            os.waitpid(pid, os.WNOHANG)
-        time.sleep(0.05)
-    return not pids & keepers()
-
-
 @pytest.fixture
-def stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let keepers stay, and see that they go."""
-    monkeypatch.setenv(warm.MINUTES, STAYS)
-    yield
-    assert ended(keepers())
+def stays() -> Iterator[None]:
+    """Let keepers stay long enough for a machine that is busy."""
+    with keeping(LONG):
+        yield
 
 
 @pytest.mark.usefixtures("stays")
-def test_one_keeper_gives_every_verdict_and_then_goes(trial: Callable[..., Trial]) -> None:
+def test_one_keeper_gives_every_verdict(trial: Callable[..., Trial]) -> None:
     first = warm.verdict(trial(SOURCE, HONEST), device="cpu")
     kept = keepers()
     second = warm.verdict(trial(SOURCE, BROKEN), device="cpu")
@@ -66,9 +53,15 @@ def test_one_keeper_gives_every_verdict_and_then_goes(trial: Callable[..., Trial
     assert second is not None
     assert second.results[0].outcome is Outcome.WRONG
     assert second.results[0].promise.name == "test_pid"
-    assert ended(kept)
-    with socket.socket(socket.AF_UNIX) as connection, pytest.raises(ConnectionRefusedError):
-        connection.connect(warm.address("cpu"))
+
+
+def test_a_keeper_goes_when_nobody_comes(trial: Callable[..., Trial]) -> None:
+    with keeping(SHORT):
+        assert warm.verdict(trial("def pid(:\n", HONEST), device="cpu") is not None
+
+        assert ended(keepers())
+        with socket.socket(socket.AF_UNIX) as connection, pytest.raises(ConnectionRefusedError):
+            connection.connect(warm.address("cpu"))
 
 
 @pytest.mark.usefixtures("stays")
@@ -77,27 +70,25 @@ def test_a_keeper_ends_at_once_when_its_caller_goes_away() -> None:
     monkey = f"""
 from halfhour.generator.judge import warm
 from halfhour.generator.records import Promise, Trial
+warm._START_S = 60.0
 warm.verdict(Trial("kit", {LATE!r}, {HONEST!r}, (Promise("test_pid", ""),), (), 1), device="cpu")
 """
     caller = subprocess.Popen([sys.executable, "-c", monkey])
-    patience = time.monotonic() + 30
-    while not (kept := keepers()) and time.monotonic() < patience:
-        time.sleep(0.02)
-    time.sleep(0.5)
+    patience = time.monotonic() + 120
+    while len(started_by(keepers())) < COURT_AND_WORKERS and time.monotonic() < patience:
+        time.sleep(0.2)
+    kept = keepers()
     caller.kill()
     caller.wait()
-    begun = time.monotonic()
 
     assert kept
-    while kept & keepers() and time.monotonic() < begun + 5:
-        time.sleep(0.05)
-    assert not kept & keepers()
+    assert ended(kept, within_s=LONG * 60 / 4)
 
 
 def test_who_listens_for_another_user_is_not_believed(
     monkeypatch: pytest.MonkeyPatch, trial: Callable[..., Trial]
 ) -> None:
-    monkeypatch.setenv(warm.MINUTES, STAYS)
+    monkeypatch.setenv(warm.MINUTES, str(LONG))
     monkeypatch.setattr(warm, "_START_S", 0.2)
     with socket.socket(socket.AF_UNIX) as squatter:
         squatter.bind(warm.address("cpu"))

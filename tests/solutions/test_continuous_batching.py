@@ -23,7 +23,7 @@ def _edited(*edits: tuple[str, str]) -> str:
     return source
 
 
-@pytest.mark.parametrize("seed", leading(2, range(5)))
+@pytest.mark.parametrize("seed", leading(1, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 

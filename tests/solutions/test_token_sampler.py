@@ -149,7 +149,7 @@ def test_counts_and_logprobs_agree_with_torch() -> None:
 # ----- the promises
 
 
-@pytest.mark.parametrize("seed", leading(2, range(5)))
+@pytest.mark.parametrize("seed", leading(1, range(5)))
 def test_the_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises("token_sampler", seed=seed) == {}
 

@@ -28,7 +28,7 @@ def _prompts(lengths: Sequence[int]) -> list[Tensor]:
     return [torch.randint(1, 50, (n,), generator=generator) for n in lengths]
 
 
-@pytest.mark.parametrize("seed", leading(2, range(5)))
+@pytest.mark.parametrize("seed", leading(1, range(5)))
 def test_the_correct_file_keeps_every_promise(seed: int) -> None:
     assert broken_promises(NAME, seed=seed) == {}
 
