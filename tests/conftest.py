@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,8 @@ from halfhour.generator.judge.protection import rung_here
 LONG = ("test_end_to_end.py", "test_soundness.py", "test_starter_pack.py")
 """They come first, so that no process is left alone with one of them in the end."""
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or no command would know Ctrl-C
 os.environ[warm.MINUTES] = "0"  # no judge outlives the tests, but where one is what is tested
 
 
