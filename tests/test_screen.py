@@ -155,7 +155,7 @@ def test_a_difference_that_no_promise_sees_is_shown_with_its_input(screen: Scree
     assert screen.difference(toy.subject(), same, seeds=SEEDS) == ""
 
 
-@pytest.mark.parametrize("name", spread(6, [subject.name for subject in library.subjects()]))
+@pytest.mark.parametrize("name", spread(4, [subject.name for subject in library.subjects()]))
 def test_every_subject_can_be_screened(screen: Screen, name: str) -> None:
     subject = library.find_subject(name)
 

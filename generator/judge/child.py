@@ -21,6 +21,7 @@ CLEAN_ENVIRONMENT = {
     "LANG": "C.UTF-8",
     # One thread until the worker is confined: the layers hold for the thread that asks.
     "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # with two, the other one sleeps until there is something to do
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TORCHINDUCTOR_CACHE_DIR": "/",  # or importing its compiler looks for a folder to write to
