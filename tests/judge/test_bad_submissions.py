@@ -214,7 +214,8 @@ def test_seen(subject):
     seen = subject.seen()
     assert set(seen["environment"]) <= {
         "PATH", "HOME", "LANG", "LC_CTYPE",
-        "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TORCHINDUCTOR_CACHE_DIR",
+        "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+        "TORCHINDUCTOR_CACHE_DIR",
     }, seen["environment"]
     assert seen["arguments"] == []
     assert seen["folder"] == "/"
