@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .. import render, store, textdiff
 from .._version import VERSION
+from ..errors import EnvironmentFault
 from ..records import Answer, Certificate, Puzzle
 from ..template import template
 from . import names
@@ -80,8 +81,12 @@ def licence() -> bytes:
     file = _CHECKOUT / "LICENSE"
     if file.is_file():
         return file.read_bytes()
-    text = metadata.distribution("halfhour").read_text("licenses/LICENSE")
-    assert text is not None, "the wheel holds its licence"
+    # Several may be in sight: where a wheel was built, what it was built of lies about too.
+    installed = metadata.distributions(name="halfhour")
+    texts = (each.read_text("licenses/LICENSE") for each in installed)
+    text = next((text for text in texts if text is not None), None)
+    if text is None:
+        raise EnvironmentFault("halfhour is installed without its licence; install it anew with pip")
     return text.encode("utf-8")
 
 
