@@ -86,7 +86,7 @@ def licence() -> bytes:
     texts = (each.read_text("licenses/LICENSE") for each in installed)
     text = next((text for text in texts if text is not None), None)
     if text is None:
-        raise EnvironmentFault("halfhour is installed without its licence; install it anew with pip")
+        raise EnvironmentFault("halfhour is installed without its licence; install it anew")
     return text.encode("utf-8")
 
 
