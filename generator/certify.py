@@ -335,7 +335,7 @@ def _finding(subject: Subject, runs: Sequence[_Outcomes], crash_is_the_bug: bool
 
 
 _TOGETHER = 8
-"""Mutants of one subject that a job takes at a time."""
+"""Mutants of one subject that a job takes at a time, at most."""
 
 
 def certify_all(
@@ -364,22 +364,30 @@ def certify_all(
             finally:
                 idle.put(certifier)
 
-        for certificates in pool.map(some, _batches(work)):
+        for certificates in pool.map(some, _batches(work, jobs)):
             for certificate in certificates:
                 progress(certificate)
                 yield certificate
 
 
 def _batches(
-    work: Sequence[tuple[Subject, Mutant, bool]],
+    work: Sequence[tuple[Subject, Mutant, bool]], jobs: int
 ) -> Iterator[Sequence[tuple[Subject, Mutant, bool]]]:
-    """Cut the work where the subject changes, and after so many."""
+    """Cut the work where the subject changes, and each part evenly, so that no job waits long."""
     begun = 0
     for at in range(1, len(work) + 1):
-        other = at == len(work) or work[at][0] is not work[begun][0]
-        if other or at - begun == _TOGETHER:
-            yield work[begun:at]
+        if at == len(work) or work[at][0] is not work[begun][0]:
+            yield from _evenly(work[begun:at], jobs)
             begun = at
+
+
+def _evenly(
+    part: Sequence[tuple[Subject, Mutant, bool]], jobs: int
+) -> Iterator[Sequence[tuple[Subject, Mutant, bool]]]:
+    """Cut one subject's work into so many batches for each job, none larger than is good."""
+    batches = min(len(part), jobs * -(-len(part) // (jobs * _TOGETHER)))
+    for number in range(batches):
+        yield part[number * len(part) // batches : (number + 1) * len(part) // batches]
 
 
 class _Pool(ThreadPoolExecutor):
