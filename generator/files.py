@@ -24,6 +24,14 @@ def read_at_most(path: Path, limit: int) -> bytes:
     return data
 
 
+def holds(path: Path, data: bytes) -> bool:
+    """Tell whether the file is there, can be read and holds exactly these bytes."""
+    try:
+        return read_at_most(path, len(data)) == data
+    except (OSError, ValueError):
+        return False
+
+
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write a new or empty folder whole: beside it first, then moved; the last file moves last.
 

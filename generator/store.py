@@ -93,9 +93,9 @@ def write_puzzle(folder: Path, puzzle: Puzzle, answer: Answer | None) -> bool:
     if not _taken(folder):
         files.write_folder(folder, content)
         return True
-    if all(_holds(folder / name, data) for name, data in content.items()):
+    if all(files.holds(folder / name, data) for name, data in content.items()):
         return False
-    if _holds(folder / CARD, content[CARD]):
+    if files.holds(folder / CARD, content[CARD]):
         raise UsageError(
             f"{folder} holds this puzzle already, with changes of yours; go on there, or start over"
             f" with: halfhour reset {folder}"
@@ -173,7 +173,7 @@ def restore(folder: Path) -> Path | None:
         if not os.path.lexists(folder / name):
             files.replace_file(folder / name, text.encode("utf-8"))
     file, source = folder / puzzle.file_name, puzzle.source.encode("utf-8")
-    if _holds(file, source):
+    if files.holds(file, source):
         return None
     backup = _free_backup(file) if os.path.lexists(file) else None
     files.replace_file(file, source, keep_old_as=backup)
@@ -183,13 +183,6 @@ def restore(folder: Path) -> Path | None:
 def _taken(folder: Path) -> bool:
     with files.explained(folder):
         return folder.is_dir() and any(folder.iterdir())
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    try:
-        return files.read_at_most(path, len(data)) == data
-    except (OSError, ValueError):
-        return False
 
 
 def _free_backup(file: Path) -> Path:

@@ -79,8 +79,8 @@ def _pair(opened: Opened, packed: PackedPuzzle) -> tuple[Puzzle, Answer]:
 def _unpacked(path: Path) -> Opened:
     """Read an unpacked zip again: the named files alone, which make the same zip as before."""
     where = str(path)
-    manifest = read_answers_manifest(_bytes(path / MANIFEST, MOST_BYTES), f"{where}/{MANIFEST}")
     content = {MANIFEST: _bytes(path / MANIFEST, MOST_BYTES)}
+    manifest = read_answers_manifest(content[MANIFEST], f"{where}/{MANIFEST}")
     for puzzle in manifest.puzzles:
         found = {
             file.name: _bytes(path / puzzle.folder / file.name, PACK.each)

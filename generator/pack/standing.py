@@ -46,7 +46,7 @@ def write(folder: Path, content: Mapping[str, bytes]) -> None:
     for name, data in content.items():
         if not os.path.lexists(folder / name):
             missing[name] = data
-        elif not _holds(folder / name, data):
+        elif not files.holds(folder / name, data):
             raise UsageError(
                 f"{folder / name} is there already and differs; move it away, or choose another"
                 " --out"
@@ -75,10 +75,3 @@ def _problems(pack: Pack, page: Path, order: Order) -> Iterator[str]:
         puzzle.bugs != order.bugs for puzzle in puzzles.puzzles if puzzle.level >= MANY_BUGS_FROM
     ):
         yield "it was made with other --bugs"
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    try:
-        return files.read_at_most(path, len(data)) == data
-    except (OSError, ValueError):
-        return False

@@ -22,17 +22,10 @@ def unpack(path: Path, to: Path) -> tuple[Path, bool]:
     if empty:
         files.write_folder(folder, opened.files)
         return folder, True
-    if all(_holds(folder / name, data) for name, data in opened.files.items()):
+    if all(files.holds(folder / name, data) for name, data in opened.files.items()):
         return folder, False
     raise UsageError(f"{folder} is there and holds something else; choose another place with --to")
 
 
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    try:
-        return files.read_at_most(path, len(data)) == data
-    except (OSError, ValueError):
-        return False
