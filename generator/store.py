@@ -251,7 +251,7 @@ def _read_card(path: str, data: bytes) -> dict[str, Any]:
         card = tomllib.loads(_text(path, data, _MOST_CARD))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UnsoundPuzzle(f"{path} is damaged: {error}") from error
-    _refuse_other_format(path, card.get("format"))
+    refuse_other_format(path, card.get("format"))
     for key, kind in _CARD_KEYS.items():
         if key not in card:
             raise UnsoundPuzzle(f"{path} is damaged: {key} is missing")
@@ -269,12 +269,13 @@ def _read_card(path: str, data: bytes) -> dict[str, Any]:
     return card
 
 
-def _refuse_other_format(path: str, found: object) -> None:
+def refuse_other_format(where: str, found: object, *, newest: int = FORMAT) -> None:
+    """Raise UnsoundPuzzle for what is no number of a format, and for one not yet known here."""
     if type(found) is not int or found < 1:
-        raise UnsoundPuzzle(f"{path} is damaged: format must be a whole number from 1")
-    if found > FORMAT:
+        raise UnsoundPuzzle(f"{where} is damaged: format must be a whole number from 1")
+    if found > newest:
         raise UnsoundPuzzle(
-            f"{path} was made by a newer halfhour (format {found}; this one reads {FORMAT}):"
+            f"{where} was made by a newer halfhour (format {found}; this one reads {newest}):"
             " upgrade with: pip install --upgrade halfhour"
         )
 

@@ -129,7 +129,7 @@ def _read(kind: type[_Manifest], data: bytes, where: str) -> _Manifest:
         content = json.loads(data.decode("utf-8"))
         if not isinstance(content, dict):
             raise TypeError("an object was expected")
-        _refuse_other_format(where, content.get("format"))
+        store.refuse_other_format(where, content.get("format"), newest=FORMAT)
         said = str(content.get("kind"))
         if said not in _MISTAKEN:
             raise ValueError("kind is not one of ours")
@@ -143,16 +143,6 @@ def _read(kind: type[_Manifest], data: bytes, where: str) -> _Manifest:
     if problem is not None:
         raise UnsoundPuzzle(f"{where} is damaged: {problem}")
     return manifest
-
-
-def _refuse_other_format(where: str, found: object) -> None:
-    if type(found) is not int or found < 1:
-        raise ValueError("format must be a whole number from 1")
-    if found > FORMAT:
-        raise UnsoundPuzzle(
-            f"{where} was made by a newer halfhour (format {found}; this one reads {FORMAT}):"
-            " upgrade with: pip install --upgrade halfhour"
-        )
 
 
 def _problems(manifest: Manifest | AnswersManifest) -> Iterator[str]:
