@@ -15,14 +15,24 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from ..errors import HalfhourError
-from ..records import Promise, Trial
+from ..records import Promise, Trial, Verdict
 from .client import Judge
 from .limits import PRACTICE
 from .warm import same_user, write_verdict
 from .worker.connection import Connection
 from .worker.frames import FrameError, Json
+
+
+class Ruling(Protocol):
+    """What a keeper asks of its judge."""
+
+    def verdict(self, trial: Trial) -> Verdict: ...
+
+    def close(self) -> None: ...
+
 
 _WAITING = 8
 """As many commands may wait for their turn."""
@@ -43,10 +53,11 @@ def main() -> None:
         listener.listen(_WAITING)
         listener.settimeout(setup["minutes"] * 60)
         with suppress(HalfhourError), Judge(device=setup["device"], many=True) as judge:
-            _keep(listener, judge)
+            keep(listener, judge)
 
 
-def _keep(listener: socket.socket, judge: Judge) -> None:
+def keep(listener: socket.socket, judge: Ruling) -> None:
+    """Serve one caller after the other, until the listener's time is over."""
     while True:
         try:
             caller, _ = listener.accept()
@@ -55,16 +66,17 @@ def _keep(listener: socket.socket, judge: Judge) -> None:
         with caller:
             caller.setblocking(True)
             if same_user(caller):
-                with suppress(OSError, EOFError, FrameError), _ending_with(caller, judge):
+                with suppress(OSError, EOFError, FrameError):
                     _serve(caller, judge)
 
 
-def _serve(caller: socket.socket, judge: Judge) -> None:
+def _serve(caller: socket.socket, judge: Ruling) -> None:
     ends = caller.fileno(), caller.fileno()
     connection = Connection(*ends, message_bytes=PRACTICE.message_bytes)
     told, _ = connection.receive()
     try:
-        ruled = write_verdict(judge.verdict(_trial(told)))
+        with _ending_with(caller, judge):  # not with the answer: its reader may hang up at once
+            ruled = write_verdict(judge.verdict(_trial(told)))
     except HalfhourError:  # the command tries by itself, and says what is wrong
         ruled = None
     connection.send(ruled)
@@ -77,7 +89,7 @@ def _trial(told: Json) -> Trial:
 
 
 @contextmanager
-def _ending_with(caller: socket.socket, judge: Judge) -> Iterator[None]:
+def _ending_with(caller: socket.socket, judge: Ruling) -> Iterator[None]:
     """End the judge and this process when the caller goes away before it has its verdict."""
     served = threading.Event()
     gone = select.poll()

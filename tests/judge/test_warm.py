@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 from keepers import ended, keepers, keeping, started_by
 
-from halfhour.generator.judge import warm
-from halfhour.generator.records import Outcome, Trial, VerdictKind
+from halfhour.generator.judge import keeper, warm
+from halfhour.generator.judge.worker.connection import Connection
+from halfhour.generator.judge.worker.frames import Json
+from halfhour.generator.records import Outcome, Trial, Verdict, VerdictKind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the keeper is for Linux alone")
 
@@ -27,6 +30,16 @@ COURT_AND_WORKERS = 3
 LONG = 5.0
 SHORT = 0.05
 """Minutes."""
+
+
+class Refusing:
+    """A judge that looks at nothing."""
+
+    def verdict(self, trial: Trial) -> Verdict:
+        return Verdict(VerdictKind.INVALID, f"{trial.name} is not looked at")
+
+    def close(self) -> None:
+        """Has nothing to close."""
 
 
 @pytest.fixture
@@ -83,6 +96,34 @@ warm.verdict(Trial("kit", {LATE!r}, {HONEST!r}, (Promise("test_pid", ""),), (), 
 
     assert kept
     assert ended(kept, within_s=LONG * 60 / 4)
+
+
+@pytest.mark.usefixtures("stays")
+def test_a_caller_that_leaves_with_its_verdict_ends_no_keeper(
+    monkeypatch: pytest.MonkeyPatch, trial: Callable[..., Trial]
+) -> None:
+    """It hangs up as soon as it has its answer, maybe before the keeper has drawn breath."""
+    ends: list[int] = []
+    send = Connection.send
+
+    def send_and_linger(self: Connection, body: Json) -> None:
+        send(self, body)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(Connection, "send", send_and_linger)
+    monkeypatch.setattr(os, "_exit", ends.append)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(warm.address("cpu"))
+        listener.listen()
+        listener.settimeout(5.0)
+        serving = threading.Thread(target=keeper.keep, args=(listener, Refusing()))
+        serving.start()
+        ruled = warm.verdict(trial(SOURCE, HONEST), device="cpu")
+        serving.join()
+
+    assert ruled is not None
+    assert ruled.kind is VerdictKind.INVALID
+    assert not ends
 
 
 def test_who_listens_for_another_user_is_not_believed(
