@@ -8,7 +8,8 @@ every run by a wrong value. Every other mutant gets a status that says why not.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -64,8 +65,8 @@ class Certifier:
         self._cache = cache if cache is not None else ProofCache()
         self._screen = screen if screen is not None else Screen()
         self._profiles: dict[str, Profile] = {}
-        self.overturned = 0
-        """Mutants that the judge found otherwise than the screen."""
+        self.upheld: Counter[bool] = Counter()
+        """Of the mutants that the screen let through: how often the judge found the same."""
 
     def check_subject(self, subject: Subject) -> None:
         """Prove the correct file: it keeps every promise under both seeds.
@@ -128,6 +129,7 @@ class Certifier:
         for at, seen in zip(left, sifted, strict=True):
             mutant, crash_is_the_bug = mutants[at]
             keep(at, self._confirm(subject, mutant.source, crash_is_the_bug, seen))
+        self.upheld.update(kept.upheld for kept in found.values() if kept.upheld is not None)
         return [
             self._certificate(subject, mutant, found[at]) for at, (mutant, _) in enumerate(mutants)
         ]
@@ -197,9 +199,13 @@ class Certifier:
             run = self._judged(trial)
             first, second = (_outcomes(each) for each in seen.runs)
             if run.kind is VerdictKind.NOT_FIXED and _outcomes_of(run) == second:
-                return _finding(subject, [first, second, _outcomes_of(run)], crash_is_the_bug)
-        self.overturned += 1
-        return refusal or self._examine_hidden(subject, source, crash_is_the_bug)
+                return replace(
+                    _finding(subject, [first, second, _outcomes_of(run)], crash_is_the_bug),
+                    upheld=True,
+                )
+        return replace(
+            refusal or self._examine_hidden(subject, source, crash_is_the_bug), upheld=False
+        )
 
     def _examine(
         self, subject: Subject, source: str, crash_is_the_bug: bool, bugs: int
@@ -260,6 +266,8 @@ class _Finding:
     sentence: str
     broken: tuple[str, ...] = ()
     unsteady: tuple[str, ...] = ()
+    upheld: bool | None = None
+    """Whether the judge found what the screen had found; None where it was not asked to."""
 
 
 _Outcomes = dict[str, Outcome]
@@ -343,18 +351,21 @@ def certify_all(
     *,
     jobs: int = 1,
     device: str = "cpu",
-    progress: Callable[[Certificate], None] = lambda _: None,
+    upheld: Counter[bool] | None = None,
 ) -> Iterator[Certificate]:
     """Certify (subject, mutant, crash_is_the_bug) in their order, `jobs` at a time.
 
     Each job has a judge and a screen of its own. Interrupting loses nothing that was proven.
+    `upheld` is told at the end how often the judges found what the screens had.
     """
+    certifiers: list[Certifier] = []
     with ExitStack() as stack:
         pool = stack.enter_context(_Pool(jobs))
         idle: SimpleQueue[Certifier] = SimpleQueue()
         for _ in range(jobs):
             judge = stack.enter_context(Judge(many=True, device=device))
-            idle.put(Certifier(judge, screen=stack.enter_context(Screen())))
+            certifiers.append(Certifier(judge, screen=stack.enter_context(Screen())))
+            idle.put(certifiers[-1])
 
         def some(batch: Sequence[tuple[Subject, Mutant, bool]]) -> list[Certificate]:
             certifier = idle.get()
@@ -365,9 +376,10 @@ def certify_all(
                 idle.put(certifier)
 
         for certificates in pool.map(some, _batches(work, jobs)):
-            for certificate in certificates:
-                progress(certificate)
-                yield certificate
+            yield from certificates
+    if upheld is not None:
+        for certifier in certifiers:
+            upheld.update(certifier.upheld)
 
 
 def _batches(
@@ -450,9 +462,10 @@ def _recall(record: dict[str, object] | None) -> _Finding | None:
             "sentence": str(sentence),
             "broken": [*broken],
             "unsteady": [*unsteady],
+            "upheld": bool() | None as upheld,
         }:
             names = (tuple(map(str, broken)), tuple(map(str, unsteady)))
-            return _Finding(Status(status), sentence, *names)
+            return _Finding(Status(status), sentence, *names, upheld)
     return None
 
 

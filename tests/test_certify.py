@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -245,7 +246,11 @@ def test_certificates_come_in_the_order_of_the_work_whatever_the_jobs(
     ]
 
     def statuses(jobs: int, work: list[Mutant]) -> list[Status]:
-        found = certify_all([(toy.subject(), m, False) for m in work], jobs=jobs)
+        upheld: Counter[bool] = Counter()
+        found = list(
+            certify_all([(toy.subject(), m, False) for m in work], jobs=jobs, upheld=upheld)
+        )
+        assert upheld == {True: 1}, "of a proof that was kept, too"
         return [certificate.status for certificate in found]
 
     assert statuses(2, mutants) == [Status.EQUIVALENT, Status.CERTIFIED, Status.VISIBLE]
@@ -289,7 +294,7 @@ def test_what_passes_the_screen_is_confirmed_by_the_judge_at_times_with_two_thre
         (found.seeds[0], 1),  # the visible test
         (found.seeds[1], threads),
     ]
-    assert certifier.overturned == 0
+    assert certifier.upheld == {True: 1}
 
 
 class Agreeing(NoJudge):
@@ -321,7 +326,7 @@ def test_where_the_judge_sees_something_else_the_screen_counts_for_nothing(
     (found,) = certifier.certify_screened(toy.subject(), [(toy.mutant(*WRONG_DIVISOR), False)])
 
     assert found.status is Status.EQUIVALENT
-    assert certifier.overturned == 1
+    assert certifier.upheld == {False: 1}
 
 
 def test_tests_that_only_pytest_can_run_are_left_to_the_judge(tmp_path: Path) -> None:

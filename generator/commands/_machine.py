@@ -3,6 +3,7 @@ at once."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -166,11 +167,13 @@ def craft(
     )
 
 
-def certify(work: Work, *, jobs: int, device: str) -> Iterator[Certificate]:
+def certify(
+    work: Work, *, jobs: int, device: str, upheld: Counter[bool] | None = None
+) -> Iterator[Certificate]:
     """Return the certificates of the work, in its order; see `certify.certify_all`."""
     from ..certify import certify_all
 
-    return certify_all(work, jobs=jobs, device=device)
+    return certify_all(work, jobs=jobs, device=device, upheld=upheld)
 
 
 def standing_pack(folder: Path, order: Order) -> PackManifest | None:

@@ -62,8 +62,9 @@ def certify(
         for mutant in _machine.plant(s.name, s.source, list(chosen.values()), kinds=s.kinds)
     ]
     found: list[Certificate] = []
+    upheld: Counter[bool] = Counter()
     with here().progress() as report:
-        for certificate in _machine.certify(work, jobs=jobs, device=device):
+        for certificate in _machine.certify(work, jobs=jobs, device=device, upheld=upheld):
             found.append(certificate)
             report(f"{_bar(len(found), len(work))} {_short_counts(found)}")
         reasons = _explained(work, found, report) if explain else {}
@@ -84,11 +85,15 @@ def certify(
                     for certificate in found
                 ],
                 "counts": _counts(found),
+                "screen": {"upheld": upheld[True], "overturned": upheld[False]},
                 "seconds": round(seconds, 3),
             }
         )
     else:
         _print(found, reasons, repeats, explain=explain)
+        here().say(
+            f"the judge upheld {upheld[True]} of {upheld.total()} that the screen let through"
+        )
     return 0 if any(c.status is Status.CERTIFIED for c in found) else 1
 
 

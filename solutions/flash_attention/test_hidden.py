@@ -191,7 +191,7 @@ def test_pieces_are_as_many_as_the_things_need(subject: Any) -> None:
 
 @pytest.mark.symptom("Continuing a cached prompt gives other words than feeding it at once.")
 def test_queries_are_the_last_positions(subject: Any, seed: int) -> None:
-    """With fewer queries than keys, query i stands at position kv_len - q_len + i."""
+    """Queries fewer than the keys are the newest tokens: the last query belongs to the last key."""
     for q_len, kv_len in [(1, 1), (1, 9), (3, 9), (4, 8), (5, 6)]:
         q, k, v = _qkv(seed, q_len, kv_len)
         for block_q, block_k in [(2, 3), (3, 2), (4, 4)]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,9 +64,18 @@ class FakeField:
         planted = (handmade.MUTANT, toy.mutant("total = 0.0", "total = 0.5"))
         return tuple(replace(mutant, mutator=NAME) for mutant in planted)
 
-    def certify(self, work: _machine.Work, *, jobs: int, device: str) -> Iterator[Certificate]:
+    def certify(
+        self,
+        work: _machine.Work,
+        *,
+        jobs: int,
+        device: str,
+        upheld: Counter[bool] | None = None,
+    ) -> Iterator[Certificate]:
         assert device == "cpu"
         self.jobs.append(jobs)
+        if upheld is not None:
+            upheld.update({True: 4, False: 1})
         for (_, mutant, _), status in zip(work, self.statuses, strict=True):
             yield certificate(mutant, status)
 
@@ -215,6 +225,7 @@ def test_certify_groups_the_mutants_by_what_they_are(run: Run, site: FakeField) 
         "  toy:8  divisor_counts_one_too_many [0]  it is equivalent",
     ]
     assert "1 of 2 mutants are puzzles" in ended.stderr
+    assert "the judge upheld 4 of 5 that the screen let through" in ended.stderr
 
 
 @pytest.mark.usefixtures("site")
@@ -258,6 +269,7 @@ def test_certify_as_json(run: Run) -> None:
     }
     assert found["counts"]["certified"] == 1
     assert found["counts"]["flaky"] == 0
+    assert found["screen"] == {"upheld": 4, "overturned": 1}
     assert found["seconds"] >= 0
 
 
