@@ -23,6 +23,7 @@ from halfhour.generator.judge.remote_errors import (
 from halfhour.generator.judge.session import Session
 from halfhour.generator.judge.trial import Task, hold
 from halfhour.generator.judge.worker.connection import Connection
+from halfhour.generator.judge.worker.frames import Json
 from halfhour.generator.records import VerdictKind
 
 LIMITS = Limits(call_s=20.0, verdict_s=20.0, message_bytes=1 << 20)
@@ -210,21 +211,29 @@ def test_a_worker_that_is_late_is_ended_in_time(script: Script, argument: Any) -
         assert worker.kills == 1
 
 
-def test_a_nested_call_has_no_more_time_than_the_call_around_it() -> None:
+def test_a_nested_call_has_no_more_time_than_the_call_around_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def script(connection: Connection, _: int) -> None:
         asked, _buffers = connection.receive()
         body = {"answer": "callback", "number": 0, "args": ["tuple"], "kwargs": ["dict"]}
-        time.sleep(2.5)
         connection.send({"request": asked["request"], **body})
         connection.receive()  # the nested call, never answered
         connection.receive()
 
-    limits = Limits(call_s=3.0, message_bytes=1 << 20)
-    with remote(script, limits) as (subject, _, _):
-        begun = time.monotonic()
-        with pytest.raises(CallTimedOut):
-            subject.operate("len", lambda: subject.operate("len", []))
-        assert time.monotonic() - begun < 5.4  # with 3 s of its own it would take 5.5 s
+    deadlines: list[float] = []
+    receive = Channel.receive
+
+    def watched(self: Channel, *, deadline: float) -> tuple[Json, list[bytearray]]:
+        deadlines.append(deadline)
+        return receive(self, deadline=deadline)
+
+    monkeypatch.setattr(Channel, "receive", watched)
+    with remote(script, HASTY) as (subject, _, _), pytest.raises(CallTimedOut):
+        subject.operate("len", lambda: subject.operate("len", []))
+
+    around, nested = deadlines
+    assert nested == around
 
 
 def test_a_worker_that_is_gone_is_noticed_at_once() -> None:
