@@ -18,6 +18,8 @@ _MOST_SYMPTOMS = 2
 """Per bug: a user reports what they met, not every test that would fail."""
 _WORDS_OF_A_HINT = 3
 """A line of a hint that is shorter may stand in any text."""
+_HEADS_OF_A_DIFF = ("--- a/", "+++ b/")
+"""Of these lines only the file's name is a word, and every brief tells that."""
 
 
 def with_brief(
@@ -149,7 +151,8 @@ def _lines_of_hints(bug: PlantedBug) -> list[str]:
     if bug.demonstration is not None:
         texts.append(bug.demonstration.script)
     lines = [line.strip() for text in texts for line in text.split("\n")]
-    return [line for line in lines if len(_plain(line).split()) >= _WORDS_OF_A_HINT]
+    told = [line for line in lines if not line.startswith(_HEADS_OF_A_DIFF)]
+    return [line for line in told if len(_plain(line).split()) >= _WORDS_OF_A_HINT]
 
 
 _UNNAMED = "Nobody complained yet, but a nightly check of ours fails. Nobody looked into it so far."

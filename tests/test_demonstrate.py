@@ -144,6 +144,64 @@ def test_what_was_given_is_left_alone(subject):
 )
 
 
+MODELS = toy.subject(
+    source='''"""A layer, and the search for a continuation with a model that is handed over."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Gate(nn.Module):
+    """A gated layer."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.up = nn.Parameter(torch.zeros(dim))
+        self.gate = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the gate lets through of x [N, D]."""
+        return torch.sigmoid(x * self.gate) * (x * self.up)
+
+
+def continued(model: Callable[[list[int]], Tensor], prompt: list[int], steps: int) -> list[int]:
+    """Return the prompt with the tokens that a model finds likeliest."""
+    tokens = list(prompt)
+    while len(tokens) < len(prompt) + steps:
+        tokens.append(int(model(tokens)[-1].argmax()))
+    return tokens
+''',
+    visible='''import toy
+
+
+def test_nothing() -> None:
+    """No step, no token."""
+    assert toy.continued(None, [1], 0) == [1]
+''',
+    hidden='''import torch
+
+
+def test_the_gate_is_between_zero_and_one(subject):
+    """A sigmoid of the gate's values scales the others."""
+    gate = subject.Gate(6)
+    with torch.no_grad():
+        for weight in gate.parameters():
+            weight.normal_()
+    x = torch.randn(4, 6)
+    want = torch.sigmoid(x * gate.gate) * (x * gate.up)
+    torch.testing.assert_close(gate(x), want)
+
+
+def test_every_token_is_the_likeliest(subject, seed):
+    """Many tokens, each the likeliest after the one before."""
+    table = torch.randn(5, 5, generator=torch.Generator().manual_seed(seed))
+    tokens = subject.continued(lambda tokens: table[tokens], [1], 40)
+    assert tokens[1:] == [int(table[token].argmax()) for token in tokens[:-1]]
+''',
+)
+
 DRAWING = toy.subject(
     source='''"""Draws."""
 
@@ -277,6 +335,28 @@ def test_functions_of_a_test_are_replayed(demonstrator: Demonstrator, tmp_path: 
 
     assert "def model(*args):" in found.script
     for source, expected in ((TENSORS.source, found.correct), (mutant.source, found.buggy)):
+        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+
+
+def test_model_with_a_row_for_each_token_becomes_a_table(
+    demonstrator: Demonstrator, tmp_path: Path
+) -> None:
+    """It answers whatever it is asked, so that a long test shrinks to a step or two."""
+    mutant = toy.mutant("[-1].argmax()", "[0].argmax()", of=MODELS)
+    found = demonstrated(demonstrator, MODELS, mutant, "test_every_token_is_the_likeliest")
+
+    assert "return table[tokens]" in found.script
+    for source, expected in ((MODELS.source, found.correct), (mutant.source, found.buggy)):
+        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+
+
+def test_weights_that_a_test_fills_are_filled(demonstrator: Demonstrator, tmp_path: Path) -> None:
+    """As they are made, all are zero and every layer answers zero."""
+    mutant = toy.mutant("(x * self.gate)", "(x * self.up)", of=MODELS)
+    found = demonstrated(demonstrator, MODELS, mutant, "test_the_gate_is_between_zero_and_one")
+
+    assert "vector_to_parameters(" in found.script
+    for source, expected in ((MODELS.source, found.correct), (mutant.source, found.buggy)):
         assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
 
 

@@ -11,7 +11,7 @@ from ..screen import process as screen_process
 from ..screen.items import Suite
 from ..screen.process import PATIENCE_S, Json, Prepared, in_a_child
 from ..screen.subject import load
-from .program import Program
+from .program import Program, with_tables
 from .recording import Log, Recording
 from .running import Beside, How, Shown, system_draws
 from .shrinking import shrink
@@ -57,7 +57,7 @@ def _found(prepared: Prepared, text: str, broken: Sequence[str], seeds: Sequence
     for item, program in log.programs()[:_LOOKED_AT]:
         if beside.hung >= _MOST_HUNG:
             break
-        beginning = beside.walk(program)
+        beginning = beside.walk(with_tables(program)) or beside.walk(program)
         if beginning is not None:
             begun.append((item.promise, beginning))
     begun.sort(key=lambda each: len(each[1].calls))

@@ -77,9 +77,21 @@ class Replies:
     """A function that gives these answers in turn, over and over, and notes what it was given."""
 
     items: tuple[Expr, ...]
+    width: int = 0
+    """Where each answer has a row of so many numbers for each token of a list that came first."""
 
 
-Expr: TypeAlias = Const | Name | Items | Table | Make | Seeded | Array | Ref | Replies
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A function that gives each token of a list its row of a table, and notes what it was given.
+
+    A table has a row for each token of the vocabulary and as many columns: the plainest model.
+    """
+
+    vocab_size: int
+
+
+Expr: TypeAlias = Const | Name | Items | Table | Make | Seeded | Array | Ref | Replies | Lookup
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,17 @@ def put(node: Node, path: tuple[int, ...], new: Node) -> Node:
     inside = list(parts(node))
     inside[path[0]] = put(inside[path[0]], path[1:], new)
     return _with_parts(node, inside)
+
+
+def with_tables(program: Program) -> Program:
+    """Return the program with a table for each model that can be one."""
+
+    def table(node: Node) -> Node:
+        return Lookup(node.width) if isinstance(node, Replies) and node.width else node
+
+    found = changed(program, table)
+    assert isinstance(found, Program)
+    return found
 
 
 def uses(node: Node) -> frozenset[int]:

@@ -7,7 +7,7 @@ import enum
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -80,12 +80,14 @@ class Log:
         """By the identity of what is passed on."""
         self._tapped_before: dict[int, _Tap] = {}
         """By the identity of the test's own function."""
+        self._filled: dict[int, list[tuple[int, int]]] = {}
+        """By the identity of a module: its parameters, and how often each was written to."""
         self._calls: list[Call] = []
         self._programs: list[tuple[Item, list[Call]]] = []
 
     def begin_item(self, item: Item) -> None:
         """Note what follows under this item."""
-        self._known, self._calls = {}, []
+        self._known, self._calls, self._filled = {}, [], {}
         self._programs.append((item, self._calls))
 
     def programs(self) -> list[tuple[Item, Program]]:
@@ -103,6 +105,8 @@ class Log:
         """Note a call; return its arguments to pass on, and what to tell of the answer."""
         if not self._programs or len(self._calls) >= MOST_CALLS:
             return args, kwargs, lambda _: None
+        if skip and isinstance(args[0], torch.nn.Module):
+            self._note_weights(args[0])
         args = (*args[:skip], *map(self._tapped, args[skip:]))
         kwargs = {name: self._tapped(value) for name, value in kwargs.items()}
         try:
@@ -116,6 +120,8 @@ class Log:
             if inspect.isgenerator(result):
                 calls[at] = dataclasses.replace(call, listed=True)
             made = args[0] if function.__name__ == "__init__" else result
+            if isinstance(made, torch.nn.Module):
+                self._filled.setdefault(id(made), _filled(made))
             self._register(made, Ref(call.variable), _DEPTH)
 
         return args, kwargs, done
@@ -143,6 +149,29 @@ class Log:
             items=tuple(items),
             keywords=tuple(kwargs),
             parameters=(*given, *kwargs),
+        )
+
+    def _note_weights(self, module: torch.nn.Module) -> None:
+        """Note that a test filled the parameters of a module, with whatever numbers."""
+        ref, kept, _ = self._known.get(id(module), (None, None, None))
+        if ref is None or kept is not module:  # or it is not made yet
+            return
+        filled = _filled(module)
+        if filled == self._filled.get(id(module)):
+            return
+        self._filled[id(module)] = filled
+        numbers = torch.cat([each.detach().flatten() for each in module.parameters()])
+        if numbers.numel() > _MOST_NUMBERS:
+            return
+        self._calls.append(
+            Call(
+                variable=len(self._calls),
+                callee="torch.nn.utils.vector_to_parameters",
+                receiver=None,
+                items=(Array(numbers, drawn=True), Ref(ref.variable, f"{ref.path}.parameters()")),
+                keywords=(),
+                parameters=("weights", "parameters"),
+            )
         )
 
     def _tapped(self, value: Any) -> Any:
@@ -229,7 +258,8 @@ class Log:
 
         def with_replies(node: Any) -> Any:
             if isinstance(node, Ref) and node.variable < 0:
-                return Replies(tuple(self._taps[-node.variable].replies))
+                tap = self._taps[-node.variable]
+                return Replies(tuple(tap.replies), max(0, tap.width))
             return node
 
         found = changed(call, with_replies)
@@ -252,16 +282,36 @@ class _Tap:
 
     def __init__(self, function: Callable[..., Any], log: Log) -> None:
         self.replies: list[Expr] = []
+        self.width = 0
+        """As of `Replies`."""
         self._function = function  # kept, so that its identity is not given to another
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = function(*args, **kwargs)
+            width = _width(args, result)
+            self.width = width if self.width in {0, width} else -1
             if len(self.replies) < _MOST_REPLIES:
                 reply = log.reply(result)
                 self.replies += [] if reply is None else [reply]
             return result
 
         self.call = call
+
+
+def _filled(module: torch.nn.Module) -> list[tuple[int, int]]:
+    return [(id(each), each._version) for each in module.parameters()]
+
+
+def _width(args: Sequence[Any], reply: Any) -> int:
+    """Return how long a row is where a reply has one for each token; -1 where it has none such."""
+    tokens = args[0] if args else None
+    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        return -1
+    if not isinstance(reply, torch.Tensor) or not reply.is_floating_point():
+        return -1
+    if reply.dim() != 2 or len(reply) != len(tokens) or reply.shape[1] <= max(tokens, default=0):
+        return -1
+    return reply.shape[1]
 
 
 def _inside(value: Any) -> list[tuple[str, Any]]:

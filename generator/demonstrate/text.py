@@ -14,6 +14,7 @@ from .program import (
     Const,
     Expr,
     Items,
+    Lookup,
     Make,
     Name,
     Program,
@@ -177,6 +178,8 @@ class _Writer:
                 return self._array(expr, wanted)
             case Replies():
                 return self._replies(expr)
+            case Lookup():
+                return self._lookup(expr)
 
     def _array(self, array: Array, wanted: str) -> str:
         text = _tensor(array.data) if not array.drawn else _draw(array.data)
@@ -197,6 +200,19 @@ class _Writer:
             f"def {model}(*args):",
             f"    {given}.append(args)",
             f"    return next({answers})",
+        ]
+        self._given.append(given)
+        return model
+
+    def _lookup(self, lookup: Lookup) -> str:
+        given, table, model = self._free("given"), self._free("table"), self._free("model")
+        size = lookup.vocab_size
+        self._drawn.append(f"{table} = torch.randn({size}, {size})")
+        self._inputs += [
+            f"{given} = []",
+            f"def {model}(tokens, *args):",
+            f"    {given}.append((tokens, *args))",
+            f"    return {table}[tokens]",
         ]
         self._given.append(given)
         return model

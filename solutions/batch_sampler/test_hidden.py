@@ -958,8 +958,8 @@ def test_tensors_are_made_where_the_logits_are(subject: Any) -> None:
     logits = torch.tensor([[0.2, 1.5, -0.7, 0.9], [1.0, -0.3, 0.4, 2.0], [-1.0, 0.1, 0.8, 0.5]])
     requests: dict[str, dict[str, Any]] = {
         "a": {"top_k": 2, "top_p": 0.9, "min_p": 0.01, "logit_bias": {2: 1.0}, "seed": 3},
-        "b": {"repetition_penalty": 1.4, "frequency_penalty": 0.3, "top_k": 1, "n_logprobs": 2},
-        "c": {"temperature": 0.0, "min_new_tokens": 2, "presence_penalty": 2.0},
+        "b": {"repetition_penalty": 1.4, "frequency_penalty": 0.3, "n_logprobs": 2, "seed": 4},
+        "c": {"temperature": 0.0, "min_new_tokens": 2, "presence_penalty": 2.0, "seed": 5},
     }
 
     def serve(sampler: Any) -> list[Tensor]:
@@ -973,11 +973,13 @@ def test_tensors_are_made_where_the_logits_are(subject: Any) -> None:
 
     want = serve(_sampler(subject, requests, 4, eos_id=1))
     again = _sampler(subject, requests, 4, eos_id=1)
+    unseeded = _sampler(subject, {"u": {}}, 4)
     try:
         with subject.accelerator():
             got = serve(again)
             scores = again.process(logits, [*"cae"])
             counts = subject.token_counts([1, 1], 3, logits.device)
+            drawn = unseeded.sample(logits[:1], ["u"])
     except RuntimeError as error:
         raise AssertionError("tensors of one call were on two devices") from error
 
@@ -985,6 +987,7 @@ def test_tensors_are_made_where_the_logits_are(subject: Any) -> None:
         torch.testing.assert_close(ours, theirs)
     assert scores.shape == (3, 4)
     assert counts.tolist() == [0, 2, 0]
+    assert 0 <= int(drawn[0]) < 4
     _close(got[1], _logprobs(logits)[range(3), got[0]])
 
 

@@ -144,6 +144,9 @@ def test_the_text_ends_at_the_first_stop_string(subject: Any, seed: int) -> None
     ]:
         matcher = subject.StopMatcher(stops)
         assert (matcher.push(text), matcher.matched) == (sent, stop)
+    matcher = subject.StopMatcher(["END"])
+    assert [matcher.push(piece) for piece in ("aE", "N", "Db")] == ["a", "", ""]
+    assert (matcher.matched, matcher.finish()) == ("END", "")
 
     rng = random.Random(seed)
     for i in range(8):
