@@ -57,7 +57,9 @@ def _found(prepared: Prepared, text: str, broken: Sequence[str], seeds: Sequence
     for item, program in log.programs()[:_LOOKED_AT]:
         if beside.hung >= _MOST_HUNG:
             break
-        beginning = beside.walk(with_tables(program)) or beside.walk(program)
+        plainer = with_tables(program)
+        beginning = None if plainer == program else beside.walk(plainer)
+        beginning = beginning or beside.walk(program)
         if beginning is not None:
             begun.append((item.promise, beginning))
     begun.sort(key=lambda each: len(each[1].calls))
