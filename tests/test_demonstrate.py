@@ -16,6 +16,7 @@ from halfhour.generator.cache import ProofCache
 from halfhour.generator.certify import seeds
 from halfhour.generator.demonstrate import Demonstrator
 from halfhour.generator.demonstrate.observing import difference
+from halfhour.generator.demonstrate.running import How, Shown
 from halfhour.generator.plant import plant
 from halfhour.generator.records import Demonstration, Mutant, Subject
 from halfhour.generator.screen import Screen
@@ -383,6 +384,14 @@ def test_what_the_system_draws_shows_no_bug(demonstrator: Demonstrator) -> None:
         DRAWING, mutant.source, broken=["test_no_draw_is_below"], seeds=SEEDS
     )
     assert "tenfold" in demonstrated(demonstrator, DRAWING, seeded, "test_tenfold").script
+
+
+def test_input_that_even_the_correct_file_has_no_answer_to_shows_little() -> None:
+    """A reader would take NaN for the bug; a longer script is easier to understand."""
+    short = Shown("print(toy.weights(x))\n", "tensor([nan])", "tensor([0.])", How.VALUE)
+    long = Shown("x = 1\n\nprint(toy.weights(x))\n", "tensor([1.])", "tensor([nan])", How.VALUE)
+
+    assert long.size < short.size
 
 
 def test_rounding_is_no_difference(demonstrator: Demonstrator) -> None:

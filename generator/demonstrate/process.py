@@ -72,7 +72,7 @@ def _found(prepared: Prepared, text: str, broken: Sequence[str], seeds: Sequence
             continue
         if best is None or found[1].size < best[0].size:
             best = (found[1], promise)
-        if best[0].how is How.VALUE and best[0].size[1] <= _SHORT_LINES:
+        if best[0].how is How.VALUE and best[0].lines <= _SHORT_LINES:
             break
     if best is None:
         return {"script": "", "tried": beside.steps, "begun": len(begun)}
@@ -87,7 +87,7 @@ def _found(prepared: Prepared, text: str, broken: Sequence[str], seeds: Sequence
 
 
 def _short(shown: Shown) -> bool:
-    return shown.size[1] <= MOST_LINES and len(shown.text) <= _MOST_CHARACTERS
+    return shown.lines <= MOST_LINES and len(shown.text) <= _MOST_CHARACTERS
 
 
 def _recorded(prepared: Prepared, broken: Sequence[str], seed: int) -> Log:

@@ -50,13 +50,22 @@ class Shown:
     how: How
 
     @property
-    def size(self) -> tuple[int, int, int]:
-        """How much a reader is asked to read."""
+    def size(self) -> tuple[int, int, int, int]:
+        """How much a reader is asked to understand and to read: `how`, oddness, lines, characters.
+
+        Where the correct file answers NaN, the input is one that nobody should give it.
+        """
         lines = [line for line in self.text.splitlines() if line]
         long = sum(max(0, (len(line) - 1) // 100) for line in lines)
         printed = max(self.correct.count("\n"), self.buggy.count("\n"))
         long += printed // _PRINTED_LINES
-        return (self.how, len(lines) + long, len(self.text) + len(self.correct) + len(self.buggy))
+        characters = len(self.text) + len(self.correct) + len(self.buggy)
+        return (self.how, "nan" in self.correct, len(lines) + long, characters)
+
+    @property
+    def lines(self) -> int:
+        """Lines to read, long ones and what is printed counted in."""
+        return self.size[2]
 
 
 class Beside:

@@ -221,7 +221,8 @@ class _Writer:
 def _noun(callee: str) -> str:
     name = callee.rpartition(".")[2]
     if name[:1].isupper():
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).rpartition("_")[2].lower() or "made"
+        words = re.findall(r"[A-Z]+[a-z0-9]*(?:[A-Z](?![A-Za-z]))?", name)  # Mo and E are one
+        return words[-1].lower() if words else "made"
     return "out"
 
 
