@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -69,6 +69,7 @@ def pack_files(order: Order, crafted: Sequence[Crafted]) -> dict[str, bytes]:
         "README.md": _readme(manifest),
         "index.html": week_page(manifest, sources, inside=True).encode("utf-8"),
     }
+    manifest = replace(manifest, beside=_packed(beside))
     return {
         names.answers_zip(week.name): answers,
         names.page(week.name): week_page(manifest, sources).encode("utf-8"),
@@ -134,10 +135,13 @@ def _card(place: int, puzzle: Puzzle, content: Mapping[str, bytes]) -> PackedPuz
         bugs=puzzle.bugs,
         lines=len(puzzle.source.splitlines()),
         file=puzzle.file_name,
-        files=tuple(
-            PackedFile(name, hashlib.sha256(data).hexdigest())
-            for name, data in sorted(content.items())
-        ),
+        files=_packed(content),
+    )
+
+
+def _packed(content: Mapping[str, bytes]) -> tuple[PackedFile, ...]:
+    return tuple(
+        PackedFile(name, hashlib.sha256(data).hexdigest()) for name, data in sorted(content.items())
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TypeVar
 
@@ -30,7 +30,7 @@ _Manifest = TypeVar("_Manifest", "Manifest", "AnswersManifest")
 
 @dataclass(frozen=True, slots=True)
 class PackedFile:
-    """A file of a puzzle's folder, by its name below that folder, with `/` between parts."""
+    """A file, by its name below the folder that it is told of, with `/` between parts."""
 
     name: str
     sha256: str
@@ -68,6 +68,8 @@ class Manifest:
     answers: str
     """SHA-256 of the answers zip: published first, opened later."""
     puzzles: tuple[PackedPuzzle, ...]
+    beside: tuple[PackedFile, ...] = ()
+    """What lies beside the puzzles' folders for who reads: all but this manifest, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _problems(manifest: Manifest | AnswersManifest) -> Iterator[str]:
         if len({getattr(puzzle, what) for puzzle in puzzles}) < len(puzzles):
             yield f"two puzzles have the same {what}"
     if isinstance(manifest, Manifest):
+        yield from _file_problems("the pack", manifest.beside)
         if not _SHA256.fullmatch(manifest.answers):
             yield "answers must be a SHA-256 in hex"
         return
@@ -181,10 +184,13 @@ def _puzzle_problems(place: int, puzzle: PackedPuzzle) -> Iterator[str]:
         yield f"level {puzzle.level} is none"
     if min(puzzle.minutes, puzzle.bugs, puzzle.lines) < 1:
         yield f"minutes, bugs and lines of {puzzle.folder} must be positive"
-    names = [file.name for file in puzzle.files]
-    if len(set(names)) < len(names):
-        yield f"{puzzle.folder} names a file twice"
-    for file in puzzle.files:
+    yield from _file_problems(puzzle.folder, puzzle.files)
+
+
+def _file_problems(where: str, files: Sequence[PackedFile]) -> Iterator[str]:
+    if len({file.name for file in files}) < len(files):
+        yield f"{where} names a file twice"
+    for file in files:
         if not _FILE.fullmatch(file.name):
             yield f"{file.name!r} is no name of a file"
         if not _SHA256.fullmatch(file.sha256):

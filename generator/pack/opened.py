@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -15,13 +15,11 @@ from .manifest import (
     MANIFEST,
     AnswersManifest,
     Manifest,
+    PackedFile,
     PackedPuzzle,
     read_answers_manifest,
     read_manifest,
 )
-
-_FOR_READERS = {MANIFEST, "index.html", "LICENSE", "README.md"}
-"""What lies beside the puzzles' folders; no digest is kept of the last three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def open_zip(path: Path) -> Opened:
     opened = Opened(where, hashlib.sha256(data).hexdigest(), folder, below, manifest)
     for puzzle in manifest.puzzles:
         refuse_changed(where, puzzle, opened.of(puzzle))
-    _refuse_strays(opened)
+    _refuse_changed(where, "", _beside(manifest), _not_in_a_puzzle(opened))
     return opened
 
 
@@ -102,9 +100,15 @@ def read_file(path: Path) -> bytes:
 
 def refuse_changed(where: str, puzzle: PackedPuzzle, found: Mapping[str, bytes]) -> None:
     """Raise UnsoundPuzzle where a puzzle's files are not those that the manifest names."""
-    named = {file.name: file.sha256 for file in puzzle.files}
+    _refuse_changed(where, f"{puzzle.folder}/", puzzle.files, found)
+
+
+def _refuse_changed(
+    where: str, folder: str, files: Sequence[PackedFile], found: Mapping[str, bytes]
+) -> None:
+    named = {file.name: file.sha256 for file in files}
     for name in sorted(named.keys() | found.keys()):
-        place = f"{puzzle.folder}/{name}"
+        place = f"{folder}{name}"
         if name not in found:
             raise UnsoundPuzzle(f"{where} is damaged: {place} is missing")
         if name not in named:
@@ -120,10 +124,15 @@ def _manifest(data: bytes, where: str) -> Manifest | AnswersManifest:
         return read_answers_manifest(data, where)
 
 
-def _refuse_strays(opened: Opened) -> None:
-    """Refuse what no manifest names, a `conftest.py` beside the puzzles above all."""
+def _beside(manifest: Manifest | AnswersManifest) -> tuple[PackedFile, ...]:
+    return manifest.beside if isinstance(manifest, Manifest) else ()
+
+
+def _not_in_a_puzzle(opened: Opened) -> dict[str, bytes]:
+    """Return what lies in no puzzle's folder: a `conftest.py` there would run in each of them."""
     ours = {puzzle.folder for puzzle in opened.manifest.puzzles}
-    for name in opened.files:
-        top, _, rest = name.partition("/")
-        if top not in (ours if rest else _FOR_READERS):
-            raise UnsoundPuzzle(f"{opened.where} is damaged: its manifest does not name {name}")
+    return {
+        name: data
+        for name, data in opened.files.items()
+        if name != MANIFEST and not ("/" in name and name.partition("/")[0] in ours)
+    }

@@ -110,7 +110,9 @@ def make(
     commitment = committed or hashlib.sha256(answers_zip).hexdigest()
     manifest = Manifest(week, version, judged, commitment, _cards(given))
     below = _below(manifest.puzzles, [files for _, files in given])
-    below |= {MANIFEST: manifest_bytes(manifest), "README.md": b"# A week\n"}
+    readme = b"# A week\n"
+    manifest = replace(manifest, beside=_packed({"README.md": readme}))
+    below |= {MANIFEST: manifest_bytes(manifest), "README.md": readme}
     folder.mkdir(parents=True, exist_ok=True)
     lying = Lying(
         folder / names.puzzles_zip(week),
@@ -169,10 +171,13 @@ def _card(place: int, puzzle: Puzzle, files: Files) -> PackedPuzzle:
         bugs=puzzle.bugs,
         lines=len(puzzle.source.splitlines()),
         file=puzzle.file_name,
-        files=tuple(
-            PackedFile(name, hashlib.sha256(data).hexdigest())
-            for name, data in sorted(files.items())
-        ),
+        files=_packed(files),
+    )
+
+
+def _packed(files: Files) -> tuple[PackedFile, ...]:
+    return tuple(
+        PackedFile(name, hashlib.sha256(data).hexdigest()) for name, data in sorted(files.items())
     )
 
 

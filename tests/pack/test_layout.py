@@ -55,6 +55,7 @@ def test_candidates_get_folders_a_page_a_manifest_and_the_licence(
         for name in (*names, file)
     }
     assert zipped.files["LICENSE"] == licence()
+    assert [file.name for file in zipped.puzzles.beside] == ["LICENSE", "README.md", "index.html"]
 
 
 def test_the_answers_are_sealed_and_to_read(files: dict[str, bytes], tmp_path: Path) -> None:

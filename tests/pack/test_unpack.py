@@ -107,13 +107,23 @@ def test_what_is_in_the_way_stays(week: packs.Lying, tmp_path: Path, kind: str) 
     assert below(tmp_path / "elsewhere") == ["mine"]
 
 
-def test_a_damaged_pack_writes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        pytest.param(
+            "1-0badcafe/toy.py", b"x = 1\n", "not the file that was packed", id="a puzzle"
+        ),
+        pytest.param("README.md", b"# Mine\n", "not the file that was packed", id="beside them"),
+        pytest.param("index.html", b"<p>", "does not name index.html", id="one more"),
+    ],
+)
+def test_a_damaged_pack_writes_nothing(tmp_path: Path, name: str, data: bytes, why: str) -> None:
     def change(found: packs.Files) -> packs.Files:
-        return {**found, "1-0badcafe/toy.py": b"x = 1\n"}
+        return {**found, name: data}
 
     week = packs.make(tmp_path / "out", [TOY], in_puzzles=change)
 
-    with pytest.raises(UnsoundPuzzle, match="is not the file that was packed"):
+    with pytest.raises(UnsoundPuzzle, match=why):
         unpack(week.puzzles, tmp_path / "desk")
 
     assert not (tmp_path / "desk").exists()
