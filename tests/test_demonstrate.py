@@ -145,6 +145,52 @@ def test_what_was_given_is_left_alone(subject):
 )
 
 
+DEVICES = toy.subject(
+    source='''"""Masks."""
+
+import torch
+from torch import Tensor
+
+
+def causal(scores: Tensor) -> Tensor:
+    """Hide later keys: scores [Q, K] -> [Q, K]."""
+    n_queries, n_keys = scores.shape
+    keys = torch.arange(n_keys, device=scores.device)
+    queries = torch.arange(n_queries, device=scores.device)
+    return scores.masked_fill(keys > queries[:, None], float("-inf"))
+
+
+def positions(tokens: Tensor) -> Tensor:
+    """Return the position of each token: tokens [N] -> [N]."""
+    return torch.arange(len(tokens), device=tokens.device)
+''',
+    visible='''import toy
+import torch
+
+
+def test_one_key() -> None:
+    """One key is seen."""
+    assert toy.causal(torch.zeros(1, 1)).item() == 0.0
+''',
+    hidden='''import torch
+
+
+def test_masks_are_made_where_the_scores_are(subject):
+    """The default device has no influence."""
+    with subject.accelerator():
+        got = subject.causal(torch.zeros(3, 3))
+    assert got.shape == (3, 3)
+
+
+def test_positions_are_made_where_the_tokens_are(subject):
+    """The default device has no influence."""
+    tokens = torch.tensor([5, 6, 7])
+    with subject.accelerator():
+        got = subject.positions(tokens)
+    assert got.device == tokens.device
+''',
+)
+
 MODELS = toy.subject(
     source='''"""A layer, and the search for a continuation with a model that is handed over."""
 
@@ -348,6 +394,35 @@ def test_model_with_a_row_for_each_token_becomes_a_table(
 
     assert "return table[tokens]" in found.script
     for source, expected in ((MODELS.source, found.correct), (mutant.source, found.buggy)):
+        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+
+
+@pytest.mark.parametrize(
+    ("edit", "promise", "buggy"),
+    [
+        pytest.param(
+            ("torch.arange(n_keys, device=scores.device)", "torch.arange(n_keys)"),
+            "test_masks_are_made_where_the_scores_are",
+            "RuntimeError",
+            id="two devices meet",
+        ),
+        pytest.param(
+            ("torch.arange(len(tokens), device=tokens.device)", "torch.arange(len(tokens))"),
+            "test_positions_are_made_where_the_tokens_are",
+            "meta",
+            id="the answer is on the other",
+        ),
+    ],
+)
+def test_tensor_on_the_default_device_is_shown_without_a_gpu(
+    demonstrator: Demonstrator, tmp_path: Path, edit: tuple[str, str], promise: str, buggy: str
+) -> None:
+    mutant = toy.mutant(*edit, of=DEVICES)
+    found = demonstrated(demonstrator, DEVICES, mutant, promise)
+
+    assert 'with torch.device("meta"):' in found.script
+    assert found.buggy == buggy
+    for source, expected in ((DEVICES.source, found.correct), (mutant.source, found.buggy)):
         assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
 
 

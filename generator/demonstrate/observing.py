@@ -78,6 +78,10 @@ def open_names(value: Any) -> Iterator[str]:
 def _of_tensors(correct: torch.Tensor, other: torch.Tensor, text: str) -> str | None:
     with_history = correct.requires_grad or other.requires_grad
     correct, other = correct.detach(), other.detach()
+    if correct.device != other.device:
+        return f"{text}.device"
+    if correct.is_meta:
+        return None
     if correct.shape != other.shape:
         text = f"{text}.detach()" if with_history else text
         small = max(correct.numel(), other.numel()) <= _FEW_NUMBERS

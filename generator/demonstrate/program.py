@@ -119,6 +119,8 @@ class Program:
     seeded: bool = True
     named: bool = False
     """Whether every input has a name, so that what became of it can be looked at."""
+    elsewhere: bool = False
+    """Whether the last call is made where new tensors go to another device than the inputs'."""
 
 
 Node: TypeAlias = Expr | Call | Program

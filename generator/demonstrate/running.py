@@ -38,6 +38,8 @@ class How(IntEnum):
     """The correct file raises, and rightly; the other answers."""
     RAISED = 2
     """The other file raises where it should answer."""
+    RAISED_OTHERWISE = 3
+    """Both raise, each something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +102,17 @@ class Beside:
         if correct.raised or buggy.raised:
             if correct.raised == buggy.raised:
                 return None
-            return self._shown(_with_try(written), How.REFUSED if correct.raised else How.RAISED)
+            how = How.REFUSED if correct.raised else How.RAISED
+            if correct.raised and buggy.raised:
+                how = How.RAISED_OTHERWISE
+            return self._shown(written.with_try(), how)
         for name in written.shown:
             found = looked(correct.names, buggy.names, name)
             if found is None:
                 continue
             printed = [_printed_of(found, end.names) for end in (correct, buggy)]
             if None not in printed and printed[0] != printed[1]:
-                text = _with_print(written, found)
+                text = written.with_print(found)
                 return Shown(text, str(printed[0]), str(printed[1]), How.VALUE)
         return None
 
@@ -211,7 +216,8 @@ class Beside:
                 before = "\n".join((*written.head, *written.body))
                 exec(compile(before, "<script>", "exec"), names)
                 try:
-                    names[written.answer] = eval(written.last, names)
+                    with torch.device("meta") if written.elsewhere else contextlib.nullcontext():
+                        names[written.answer] = eval(written.last, names)
                 except Exception as error:
                     return _End(names, type(error).__name__)
                 return _End(names, "")
@@ -299,25 +305,3 @@ def _readable(printed: str) -> str | None:
     if not printed or len(printed) > _MOST_PRINTED or " at 0x" in printed:
         return None
     return printed
-
-
-def _with_print(written: Script, shown: str) -> str:
-    body = [*written.head, *written.body]
-    if shown == written.answer:
-        return "\n".join([*body, f"print({written.last})"]) + "\n"
-    needed = written.answer in shown
-    last = f"{written.answer} = {written.last}" if needed else written.last
-    return "\n".join([*body, last, f"print({shown})"]) + "\n"
-
-
-def _with_try(written: Script) -> str:
-    lines = [
-        *written.head,
-        *written.body,
-        "try:",
-        f"    {written.last}",
-        '    print("answers")',
-        "except Exception as error:",
-        "    print(type(error).__name__)",
-    ]
-    return "\n".join(lines) + "\n"

@@ -25,6 +25,8 @@ from .program import (
     uses,
 )
 
+ELSEWHERE = 'torch.device("meta")'
+"""A device without numbers, that every machine has; in place of a GPU."""
 _INLINE = 44
 """Characters of a tensor that may stand within a call."""
 
@@ -44,6 +46,36 @@ class Script:
     shown: tuple[str, ...]
     """Names to look at: the answer, objects that the last call may have changed, and what was asked
     of functions given."""
+    elsewhere: bool = False
+    """Whether the last call is made where new tensors go to another device."""
+
+    def with_print(self, shown: str) -> str:
+        """Return the script with an expression printed at its end."""
+        body = [*self.head, *self.body]
+        if shown == self.answer and not self.elsewhere:
+            return "\n".join([*body, f"print({self.last})"]) + "\n"
+        needed = self.answer in shown
+        last = self.around_last(f"{self.answer} = {self.last}" if needed else self.last)
+        return "\n".join([*body, *last, f"print({shown})"]) + "\n"
+
+    def with_try(self) -> str:
+        """Return the script that prints whether the last call raises."""
+        lines = [
+            *self.head,
+            *self.body,
+            "try:",
+            *(f"    {line}" for line in self.around_last(self.last)),
+            '    print("answers")',
+            "except Exception as error:",
+            "    print(type(error).__name__)",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def around_last(self, last: str) -> list[str]:
+        """Return the last call's statement, where it has to be made."""
+        if not self.elsewhere:
+            return [last]
+        return [f"with {ELSEWHERE}:  # here new tensors go that are not told where", f"    {last}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +129,9 @@ class _Writer:
         last = self._call(calls[-1])
         answer = self._named(calls[-1])
         shown = (answer, *self._objects(calls[-1]))
-        return Script(self._head((*lines, last)), tuple(lines), last, answer, shown)
+        elsewhere = self._program.elsewhere
+        head = self._head((*lines, last, ELSEWHERE if elsewhere else ""))
+        return Script(head, tuple(lines), last, answer, shown, elsewhere)
 
     def steps(self) -> Steps:
         found = []
@@ -183,7 +217,9 @@ class _Writer:
 
     def _array(self, array: Array, wanted: str) -> str:
         text = _tensor(array.data) if not array.drawn else _draw(array.data)
-        if len(text) <= _INLINE and not array.drawn and not self._program.named:
+        # Within a call that is made elsewhere an input would be made there, too.
+        with_name = array.drawn or self._program.named or self._program.elsewhere
+        if len(text) <= _INLINE and not with_name:
             return text
         name = self._free(wanted)
         self._arguments += [name] if self._program.named else []
