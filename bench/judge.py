@@ -16,13 +16,14 @@ Exits with 1 where a bound is missed.
 from __future__ import annotations
 
 import ast
-import resource
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import cast
@@ -46,11 +47,15 @@ from halfhour.mutators import all_mutators
 
 PROMISES = 30
 SUBJECTS = ("sliding_window_decoder", "token_sampler")
-MUTANTS = 6
-"""Of each subject, and"""
-TOGETHER = 8
-"""at a time, as `halfhour certify` takes them."""
-FOR_JOBS = "token_sampler"
+FIRST = 4
+"""Mutants of each subject that are certified before anything is measured: enough that the screen
+finds out what they reach."""
+MUTANTS = 8
+"""That are measured, at a time as `halfhour certify` takes them."""
+FOR_JOBS = "sliding_window_decoder"
+"""The file with most mutants: what `--jobs` is for. Each job starts processes of its own, and those
+seconds do not become fewer."""
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main(rounds: int) -> int:
@@ -123,29 +128,30 @@ def first_promises(subject: Subject, count: int) -> Trial:
     )
 
 
-def some_mutants(subject: Subject) -> list[Mutant]:
-    """Return mutants of a subject, the same each time."""
-    return list(plant_text(subject.name, subject.source, all_mutators())[:MUTANTS])
-
-
 def cost_of_a_mutant() -> float:
     """Return the seconds of the processor that certifying takes, over those without a judge.
 
-    Starting the processes, proving the correct files and tracing them for the level of a puzzle is
-    paid once: that is what certifying one puzzle of each subject takes, and it is not counted.
+    The first mutants of each file also pay for starting the processes, proving the correct file
+    and tracing what its promises run; that is paid once, and not counted.
     """
-    work = {subject: some_mutants(subject) for subject in map(library.find_subject, SUBJECTS)}
-    all_of_them, found = certify_cpu_s(work)
-    puzzles = {one.mutant for one in found if one.status is Status.CERTIFIED}
-    first = {s: [next(m for m in mutants if m.id in puzzles)] for s, mutants in work.items()}
-    one_of_each, _ = certify_cpu_s(first)
-    judged = all_of_them - one_of_each
+    judged = plain = 0.0
+    found: list[Certificate] = []
     torch.set_num_threads(1)  # as the judge's processes have it
-    status = {one.mutant: one.status for one in found}
-    rest = [(s, m) for s, mutants in work.items() for m in mutants if m not in first[s]]
-    plain = sum(plain_cpu_s(subject, mutant, status[mutant.id]) for subject, mutant in rest)
+    with tempfile.TemporaryDirectory() as folder, Judge(many=True) as judge, Screen() as screen:
+        certifier = Certifier(judge, ProofCache(Path(folder)), screen=screen)
+        for subject in map(library.find_subject, SUBJECTS):
+            planted = plant_text(subject.name, subject.source, all_mutators())[: FIRST + MUTANTS]
+            work = [(mutant, False) for mutant in planted]
+            first = certifier.certify_screened(subject, work[:FIRST])
+            assert any(one.status is Status.CERTIFIED for one in first), "nothing was traced"
+            begun = cpu_s()
+            found += certifier.certify_screened(subject, work[FIRST:])
+            judged += cpu_s() - begun
+            statuses = {one.mutant: one.status for one in found}
+            plain += sum(plain_cpu_s(subject, m, statuses[m.id]) for m in planted[FIRST:])
+    puzzles = sum(one.status is Status.CERTIFIED for one in found)
     print(
-        f"  {len(rest)} mutants, {len(puzzles) - len(first)} of them puzzles:"
+        f"  {len(found)} mutants, {puzzles} of them puzzles:"
         f" {judged:.1f} s certifying, {plain:.1f} s in this process"
     )
     return judged / plain
@@ -189,23 +195,21 @@ def run_promises(trial: Trial) -> None:
     assert not plugin.problem, plugin.problem
 
 
-def certify_cpu_s(work: Mapping[Subject, list[Mutant]]) -> tuple[float, list[Certificate]]:
-    """Certify as the command does; return the seconds that all its processes and this one spend."""
-    found: list[Certificate] = []
-    with tempfile.TemporaryDirectory() as folder:
-        before = cpu_s()
-        with Judge(many=True) as judge, Screen() as screen:
-            certifier = Certifier(judge, ProofCache(Path(folder)), screen=screen)
-            for subject, mutants in work.items():
-                for at in range(0, len(mutants), TOGETHER):
-                    batch = [(mutant, False) for mutant in mutants[at : at + TOGETHER]]
-                    found += certifier.certify_screened(subject, batch)
-        return cpu_s() - before, found
-
-
 def cpu_s() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    """Return what this process and all below it have spent so far, those that ended included."""
+    known = {pid: stat for pid, stat in map(_stat, Path("/proc").glob("[0-9]*")) if stat}
+    ours = {os.getpid()}
+    while more := {pid for pid, stat in known.items() if int(stat[1]) in ours} - ours:
+        ours |= more
+    # utime and stime, and those of children that were waited for
+    return sum(int(each) for pid in ours for each in known[pid][11:15]) / TICKS
+
+
+def _stat(process: Path) -> tuple[int, list[str]]:
+    """Return what stands behind the name in /proc/PID/stat; nothing where it has just ended."""
+    with suppress(OSError):
+        return int(process.name), (process / "stat").read_text().rpartition(")")[2].split()
+    return int(process.name), []
 
 
 def speed_of_two_jobs() -> float:
@@ -223,7 +227,22 @@ def speed_of_two_jobs() -> float:
             )
             taken[jobs] = time.perf_counter() - begun
     print(f"  {taken[1]:.1f} s with one job, {taken[2]:.1f} s with two")
+    print(f"  two loops that share nothing end {speed_of_two_loops():.2f} x as soon here")
     return taken[1] / taken[2]
+
+
+def speed_of_two_loops() -> float:
+    """Return what this machine makes of two processes at best, right now."""
+    loop = [sys.executable, "-S", "-c", "for _ in range(40_000_000): pass"]
+
+    def side_by_side(count: int) -> float:
+        begun = time.perf_counter()
+        for process in [subprocess.Popen(loop) for _ in range(count)]:
+            process.wait()
+        return time.perf_counter() - begun
+
+    taken = [(side_by_side(1), side_by_side(2)) for _ in range(3)]
+    return statistics.median(2 * one / two for one, two in taken)
 
 
 if __name__ == "__main__":

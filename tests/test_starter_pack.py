@@ -78,7 +78,7 @@ def test_a_puzzle_holds_what_its_recipe_names_as_it_is_today(entry: starter.Entr
 
 
 @pytest.mark.usefixtures("home")
-@pytest.mark.parametrize("entry", leading(2, starter.recipe()), ids=lambda e: e.mutator)
+@pytest.mark.parametrize("entry", leading(1, starter.recipe()[::-1]), ids=lambda e: e.mutator)
 def test_the_recipe_makes_the_same_bytes(entry: starter.Entry, tmp_path: Path) -> None:
     built = starter.build(entry, tmp_path)
 
