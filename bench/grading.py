@@ -39,6 +39,8 @@ from dataclasses import dataclass, replace
 from itertools import count, cycle
 from pathlib import Path
 
+from processes import TICKS, stats, tree
+
 from halfhour.generator.degenerate import degenerate_files
 from halfhour.generator.disguise import disguise
 from halfhour.generator.judge.intake import MAX_LINES
@@ -61,7 +63,6 @@ MEMORY_EVERY = 8
 
 FIXED, NOT_FIXED, INVALID = "fixed", "not_fixed", "invalid"
 _FUTURE = "from __future__ import annotations\n"
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,22 +278,16 @@ class Meter:
 
     @property
     def cpu_s(self) -> float:
-        return sum(self._ticks.values()) / _TICKS
+        return sum(self._ticks.values()) / TICKS
 
     def measuring(self, root: int) -> _Beats:
         return _Beats(self, root)
 
     def beat(self, root: int, *, memory: bool) -> None:
-        stats = dict(_stats())
-        below = {root}
-        grew = True
-        while grew:
-            more = {pid for pid, (parent, _, _) in stats.items() if parent in below} - below
-            below |= more
-            grew = bool(more)
-        for pid in below & stats.keys():
-            _, started, ticks = stats[pid]
-            self._ticks[pid, started] = ticks
+        known = stats()
+        below = tree(root, known)
+        for pid in below:
+            self._ticks[pid, known[pid].started] = known[pid].own
         if memory:
             self.peak = max(self.peak, sum(map(_memory, below)))
 
@@ -316,16 +311,6 @@ class _Beats:
             self._meter.beat(self._root, memory=number % MEMORY_EVERY == 0)
             if self._over.wait(BEAT_S):
                 return
-
-
-def _stats() -> Iterator[tuple[int, tuple[int, str, int]]]:
-    """Yield parent, start and own ticks of every process."""
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with suppress(OSError, IndexError, ValueError):
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                ticks = int(fields[11]) + int(fields[12])
-                yield int(folder.name), (int(fields[1]), fields[19], ticks)
 
 
 def _memory(pid: int) -> int:

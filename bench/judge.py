@@ -23,13 +23,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import cast
 
 import pytest
 import torch
+from processes import cpu_s
 from rival_conftest import Plain
 
 from halfhour.generator import library
@@ -55,7 +55,6 @@ MUTANTS = 8
 FOR_JOBS = "sliding_window_decoder"
 """The file with most mutants: what `--jobs` is for. Each job starts processes of its own, and those
 seconds do not become fewer."""
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main(rounds: int) -> int:
@@ -144,9 +143,9 @@ def cost_of_a_mutant() -> float:
             work = [(mutant, False) for mutant in planted]
             first = certifier.certify_screened(subject, work[:FIRST])
             assert any(one.status is Status.CERTIFIED for one in first), "nothing was traced"
-            begun = cpu_s()
+            begun = cpu_s(os.getpid())
             found += certifier.certify_screened(subject, work[FIRST:])
-            judged += cpu_s() - begun
+            judged += cpu_s(os.getpid()) - begun
             statuses = {one.mutant: one.status for one in found}
             plain += sum(plain_cpu_s(subject, m, statuses[m.id]) for m in planted[FIRST:])
     puzzles = sum(one.status is Status.CERTIFIED for one in found)
@@ -193,23 +192,6 @@ def run_promises(trial: Trial) -> None:
     )
     pytest.main(list(PYTEST_ARGUMENTS), plugins=[plugin])
     assert not plugin.problem, plugin.problem
-
-
-def cpu_s() -> float:
-    """Return what this process and all below it have spent so far, those that ended included."""
-    known = {pid: stat for pid, stat in map(_stat, Path("/proc").glob("[0-9]*")) if stat}
-    ours = {os.getpid()}
-    while more := {pid for pid, stat in known.items() if int(stat[1]) in ours} - ours:
-        ours |= more
-    # utime and stime, and those of children that were waited for
-    return sum(int(each) for pid in ours for each in known[pid][11:15]) / TICKS
-
-
-def _stat(process: Path) -> tuple[int, list[str]]:
-    """Return what stands behind the name in /proc/PID/stat; nothing where it has just ended."""
-    with suppress(OSError):
-        return int(process.name), (process / "stat").read_text().rpartition(")")[2].split()
-    return int(process.name), []
 
 
 def speed_of_two_jobs() -> float:

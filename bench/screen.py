@@ -31,6 +31,7 @@ from typing import cast
 
 os.environ["OMP_NUM_THREADS"] = "1"  # as the screen has it; read when torch is imported
 
+import processes
 import torch
 from judge import told
 from rival_conftest import Plain
@@ -50,7 +51,6 @@ ROUNDS = 5
 MOST = 40
 """Of our own mutants; the tools are slower and get"""
 MUTMUT, COSMIC_RAY = 12, 4
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main(name: str) -> int:
@@ -146,14 +146,9 @@ def own_cpu_s(action: Callable[[], object]) -> float:
 
 def cpu_s(child: int, action: Callable[[], object]) -> float:
     """Return what an action takes in this process and in a child with its children."""
-    before = _so_far(child)
+    before = processes.cpu_s(child)
     here = own_cpu_s(action)
-    return here + _so_far(child) - before
-
-
-def _so_far(child: int) -> float:
-    stat = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return sum(map(int, stat[11:15])) / TICKS  # utime, stime and those of children that ended
+    return here + processes.cpu_s(child) - before
 
 
 def only_child() -> int:

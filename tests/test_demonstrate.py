@@ -299,6 +299,12 @@ def demonstrated(
     return found
 
 
+def assert_printed(folder: Path, subject: Subject, mutant: Mutant, found: Demonstration) -> None:
+    """The script prints beside either file what it is said to."""
+    for source, expected in ((subject.source, found.correct), (mutant.source, found.buggy)):
+        assert printed(folder, subject.file_name, source, found.script) == expected
+
+
 def printed(folder: Path, file_name: str, source: str, script: str) -> str:
     """Run a script as a candidate would: in a process of its own, beside the file."""
     folder.mkdir(exist_ok=True)
@@ -319,8 +325,7 @@ def test_script_prints_what_it_says_beside_either_file(
 
     assert found.correct != found.buggy
     assert found.promise == "test_mean_is_sum_over_count"
-    for source, expected in ((toy.SOURCE, found.correct), (mutant.source, found.buggy)):
-        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+    assert_printed(tmp_path / "puzzle", toy.subject(), mutant, found)
 
 
 def test_inputs_are_shrunk(demonstrator: Demonstrator) -> None:
@@ -371,8 +376,7 @@ def test_tensors_keep_few_and_plain_numbers(demonstrator: Demonstrator, tmp_path
 
     assert len(found.script) < 120
     assert found.correct.startswith("tensor(")
-    for source, expected in ((TENSORS.source, found.correct), (mutant.source, found.buggy)):
-        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+    assert_printed(tmp_path / "puzzle", TENSORS, mutant, found)
 
 
 def test_functions_of_a_test_are_replayed(demonstrator: Demonstrator, tmp_path: Path) -> None:
@@ -381,8 +385,7 @@ def test_functions_of_a_test_are_replayed(demonstrator: Demonstrator, tmp_path: 
     found = demonstrated(demonstrator, TENSORS, mutant, "test_greedy_follows_the_model")
 
     assert "def model(*args):" in found.script
-    for source, expected in ((TENSORS.source, found.correct), (mutant.source, found.buggy)):
-        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+    assert_printed(tmp_path / "puzzle", TENSORS, mutant, found)
 
 
 def test_model_with_a_row_for_each_token_becomes_a_table(
@@ -393,8 +396,7 @@ def test_model_with_a_row_for_each_token_becomes_a_table(
     found = demonstrated(demonstrator, MODELS, mutant, "test_every_token_is_the_likeliest")
 
     assert "return table[tokens]" in found.script
-    for source, expected in ((MODELS.source, found.correct), (mutant.source, found.buggy)):
-        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+    assert_printed(tmp_path / "puzzle", MODELS, mutant, found)
 
 
 @pytest.mark.parametrize(
@@ -422,8 +424,7 @@ def test_tensor_on_the_default_device_is_shown_without_a_gpu(
 
     assert 'with torch.device("meta"):' in found.script
     assert found.buggy == buggy
-    for source, expected in ((DEVICES.source, found.correct), (mutant.source, found.buggy)):
-        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+    assert_printed(tmp_path / "puzzle", DEVICES, mutant, found)
 
 
 def test_weights_that_a_test_fills_are_filled(demonstrator: Demonstrator, tmp_path: Path) -> None:
@@ -432,8 +433,7 @@ def test_weights_that_a_test_fills_are_filled(demonstrator: Demonstrator, tmp_pa
     found = demonstrated(demonstrator, MODELS, mutant, "test_the_gate_is_between_zero_and_one")
 
     assert "vector_to_parameters(" in found.script
-    for source, expected in ((MODELS.source, found.correct), (mutant.source, found.buggy)):
-        assert printed(tmp_path / "puzzle", "toy.py", source, found.script) == expected
+    assert_printed(tmp_path / "puzzle", MODELS, mutant, found)
 
 
 def test_argument_that_is_written_to_is_shown(demonstrator: Demonstrator) -> None:
@@ -563,5 +563,4 @@ def test_real_bugs_show_themselves_in_a_process_of_their_own(
 
     assert found is not None
     assert found.correct != found.buggy
-    for source, expected in ((subject.source, found.correct), (mutant.source, found.buggy)):
-        assert printed(tmp_path / "puzzle", subject.file_name, source, found.script) == expected
+    assert_printed(tmp_path / "puzzle", subject, mutant, found)

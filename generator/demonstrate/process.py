@@ -88,12 +88,12 @@ def _elsewhere(
     beside: Beside, programs: Sequence[tuple[Item, Program]]
 ) -> list[tuple[str, Program]]:
     """Return those beginnings that differ where new tensors go to another device."""
+    if beside.hung >= _MOST_HUNG:
+        return []
     begun: list[tuple[str, Program]] = []
     for item, program in programs:
         for length in range(1, min(len(program.calls), _MOST_MOVED) + 1):
             moved = replace(program, calls=program.calls[:length], elsewhere=True)
-            if beside.hung >= _MOST_HUNG:
-                return begun
             if beside.show(script(beside.name, moved)) is not None:
                 begun.append((item.promise, moved))
                 break

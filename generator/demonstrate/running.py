@@ -19,7 +19,7 @@ import torch
 from .effort import Effort, Hangs
 from .observing import difference
 from .program import Call, Program, uses
-from .text import Script, Step, every_step
+from .text import ELSEWHERE, Script, Step, every_step
 
 _HANG_STEPS = 40
 """What a program that hangs costs of the budget."""
@@ -216,7 +216,7 @@ class Beside:
                 before = "\n".join((*written.head, *written.body))
                 exec(compile(before, "<script>", "exec"), names)
                 try:
-                    with torch.device("meta") if written.elsewhere else contextlib.nullcontext():
+                    with torch.device(ELSEWHERE) if written.elsewhere else contextlib.nullcontext():
                         names[written.answer] = eval(written.last, names)
                 except Exception as error:
                     return _End(names, type(error).__name__)

@@ -25,7 +25,7 @@ from .program import (
     uses,
 )
 
-ELSEWHERE = 'torch.device("meta")'
+ELSEWHERE = "meta"
 """A device without numbers, that every machine has; in place of a GPU."""
 _INLINE = 44
 """Characters of a tensor that may stand within a call."""
@@ -55,7 +55,7 @@ class Script:
         if shown == self.answer and not self.elsewhere:
             return "\n".join([*body, f"print({self.last})"]) + "\n"
         needed = self.answer in shown
-        last = self.around_last(f"{self.answer} = {self.last}" if needed else self.last)
+        last = self._around_last(f"{self.answer} = {self.last}" if needed else self.last)
         return "\n".join([*body, *last, f"print({shown})"]) + "\n"
 
     def with_try(self) -> str:
@@ -64,18 +64,19 @@ class Script:
             *self.head,
             *self.body,
             "try:",
-            *(f"    {line}" for line in self.around_last(self.last)),
+            *(f"    {line}" for line in self._around_last(self.last)),
             '    print("answers")',
             "except Exception as error:",
             "    print(type(error).__name__)",
         ]
         return "\n".join(lines) + "\n"
 
-    def around_last(self, last: str) -> list[str]:
+    def _around_last(self, last: str) -> list[str]:
         """Return the last call's statement, where it has to be made."""
         if not self.elsewhere:
             return [last]
-        return [f"with {ELSEWHERE}:  # here new tensors go that are not told where", f"    {last}"]
+        there = f'with torch.device("{ELSEWHERE}"):'
+        return [f"{there}  # here new tensors go that are not told where", f"    {last}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ class _Writer:
         answer = self._named(calls[-1])
         shown = (answer, *self._objects(calls[-1]))
         elsewhere = self._program.elsewhere
-        head = self._head((*lines, last, ELSEWHERE if elsewhere else ""))
+        head = self._head((*lines, last, "torch.device" if elsewhere else ""))
         return Script(head, tuple(lines), last, answer, shown, elsewhere)
 
     def steps(self) -> Steps:
